@@ -1,0 +1,53 @@
+# apr_library(NAME SOURCES ... [DEPS ...] [PRIVATE_DEPS ...]): one static library per folder of src/.
+# apr_test(FOLDER SOURCES ... [DEPS ...] [LABELS ...]): the folder's GoogleTest binary <FOLDER>_test.
+# apr_fuzz(NAME SOURCES ... DEPS ...): a fuzz target: libFuzzer with APR_FUZZ, else a program that
+#   replays files, so that crashes once found stay tests on every compiler.
+# Sources are listed by name: a file that is not listed is not built, and scripts/check says so.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+add_library(apr_options INTERFACE)
+target_compile_options(apr_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  -Wimplicit-fallthrough -Werror -fno-math-errno -fno-trapping-math -ffp-contract=off)
+target_include_directories(apr_options INTERFACE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}")
+
+if(APR_SANITIZE)
+  target_compile_options(apr_options INTERFACE
+    -fsanitize=${APR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(apr_options INTERFACE -fsanitize=${APR_SANITIZE})
+endif()
+if(APR_FUZZ)
+  target_compile_options(apr_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+function(apr_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  add_library(apr_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(apr_${name} PUBLIC apr_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+endfunction()
+
+function(apr_test folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  set(target ${folder}_test)
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gtest_main)
+  target_compile_definitions(${target} PRIVATE
+    APR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" APR_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  add_test(NAME ${target} COMMAND ${target} --gtest_output=xml:${PROJECT_BINARY_DIR}/results/${target}.xml)
+  set_tests_properties(${target} PROPERTIES LABELS "${ARG_LABELS};fast" WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+endfunction()
+
+function(apr_fuzz name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  if(APR_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src/base/fuzz_replay_main.cc")
+  endif()
+endfunction()

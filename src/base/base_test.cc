@@ -1,0 +1,190 @@
+// Tests of src/base.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/cpu_features.h"
+#include "base/error.h"
+#include "base/float16.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "base/output_file.h"
+#include "base/thread_pool.h"
+
+namespace apr {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TempFolder {
+ public:
+  TempFolder() : path_(fs::temp_directory_path() / ("apr-base-test-" + std::to_string(getpid()))) {
+    fs::create_directories(path_);
+  }
+  ~TempFolder() { fs::remove_all(path_); }
+  std::string File(const std::string& name) const { return (path_ / name).string(); }
+  size_t Count() const {
+    return static_cast<size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
+  }
+
+ private:
+  fs::path path_;
+};
+
+ErrorCode CodeOf(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.code();
+  }
+  throw std::logic_error("nothing was thrown");
+}
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST(Error, NamesFileTensorAndOffset) {
+  const Error e(ErrorCode::kInvalidFormat, "bad", {.file = "a.gguf", .tensor = "t", .offset = 12});
+  EXPECT_STREQ(e.what(), "a.gguf: bad ('t', offset 12)");
+  EXPECT_EQ(ExitCode(e.code()), 4);
+  EXPECT_EQ(e.With({.file = "other"}).context().file, "a.gguf");
+}
+
+TEST(ByteReader, RefusesToReadPastTheEnd) {
+  const std::string text = "abcdef";
+  ByteReader reader(AsBytes(text), "f", 100);
+  EXPECT_EQ(reader.Read<uint32_t>("x"), 0x64636261u);
+  try {
+    reader.Read<uint32_t>("count");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(*e.context().offset, 104u);
+    EXPECT_NE(e.message().find("count"), std::string::npos);
+  }
+}
+
+TEST(Utf8, AcceptsWellFormedAndRefusesTheRest) {
+  EXPECT_TRUE(IsValidUtf8("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"));
+  for (const char* bad : {"\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82", "\x80", "\xF5\x80\x80\x80"}) {
+    EXPECT_FALSE(IsValidUtf8(bad)) << bad;
+  }
+}
+
+TEST(Float16, EveryHalfSurvivesARoundTrip) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const float value = F16ToF32(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(F32ToF16(value), bits);
+  }
+}
+
+TEST(Float16, RoundsToNearestEven) {
+  EXPECT_EQ(F32ToF16(65519.996f), 0x7BFF);
+  EXPECT_EQ(F32ToF16(65520.0f), 0x7C00);
+  EXPECT_EQ(F32ToF16(0x1p-25f), 0);           // tie between 0 and the smallest subnormal
+  EXPECT_EQ(F32ToF16(0x1.8p-24f), 2);         // tie between 1 and 2: even
+  EXPECT_EQ(F32ToF16(1.0f + 0x1p-11f), 0x3C00);
+  EXPECT_EQ(F32ToBf16(1.0f + 0x1p-8f), 0x3F80);
+  EXPECT_EQ(F32ToBf16(1.0f + 0x1.8p-7f), 0x3F82);
+  EXPECT_TRUE(std::isnan(Bf16ToF32(F32ToBf16(std::bit_cast<float>(0x7F800001u)))));
+}
+
+TEST(Float8, KnownValues) {
+  EXPECT_EQ(F8E4M3ToF32(0x7E), 448.0f);
+  EXPECT_TRUE(std::isnan(F8E4M3ToF32(0x7F)));
+  EXPECT_EQ(F8E4M3ToF32(0x01), 0x1p-9f);
+  EXPECT_EQ(F8E5M2ToF32(0x7B), 57344.0f);
+  EXPECT_TRUE(std::isinf(F8E5M2ToF32(0x7C)));
+  EXPECT_EQ(E8M0ToF32(127), 1.0f);
+}
+
+TEST(Json, RefusesDepthDuplicatesAndNonsense) {
+  EXPECT_EQ(ParseJson("{\"a\":[1,2]}", "f")["a"][1], 2);
+  EXPECT_EQ(CodeOf([] { ParseJson("{\"a\":1,}", "f"); }), ErrorCode::kInvalidFormat);
+  EXPECT_EQ(CodeOf([] { ParseJson("[NaN]", "f"); }), ErrorCode::kInvalidFormat);
+  EXPECT_EQ(CodeOf([] { ParseJson(std::string(100000, '['), "f"); }), ErrorCode::kInvalidFormat);
+  EXPECT_EQ(CodeOf([] { ParseJson("{\"a\":1,\"a\":2}", "f", {.refuse_duplicate_keys = true}); }),
+            ErrorCode::kInvalidFormat);
+  EXPECT_EQ(ParseJson("{\"a\":1,\"a\":2}", "f")["a"], 2);
+  EXPECT_EQ(DumpJson(JsonNumber(std::nan("")), -1), "\"nan\"");
+}
+
+TEST(MappedFile, OpensAndRefuses) {
+  const TempFolder folder;
+  std::ofstream(folder.File("x")) << "hello";
+  EXPECT_EQ(AsText(MappedFile::Open(folder.File("x"))->bytes()), "hello");
+  EXPECT_EQ(CodeOf([&] { MappedFile::Open(folder.File("absent")); }), ErrorCode::kNotFound);
+  EXPECT_EQ(CodeOf([&] { MappedFile::Open(folder.File("")); }), ErrorCode::kNotFound);
+  std::ofstream(folder.File("empty"));
+  EXPECT_EQ(MappedFile::Open(folder.File("empty"))->size(), 0u);
+}
+
+TEST(OutputFile, LeavesTheOldFileUntilCommit) {
+  const TempFolder folder;
+  const std::string path = folder.File("out");
+  WriteTextFile(path, "old", Overwrite::kRefuse);
+  EXPECT_EQ(CodeOf([&] { OutputFile file(path, Overwrite::kRefuse); }), ErrorCode::kValidationFailed);
+  {
+    OutputFile file(path, Overwrite::kAllow);
+    file.Write("new");
+    EXPECT_EQ(ReadAll(path), "old");
+  }
+  EXPECT_EQ(ReadAll(path), "old");
+  EXPECT_EQ(folder.Count(), 1u) << "the temporary file is gone";
+  WriteTextFile(path, "new", Overwrite::kAllow);
+  EXPECT_EQ(ReadAll(path), "new");
+}
+
+TEST(OutputFile, WritesAtAnOffset) {
+  const TempFolder folder;
+  OutputFile file(folder.File("x"), Overwrite::kRefuse);
+  file.Write("hello");
+  file.WriteZeros(2);
+  file.WriteAt(1, AsBytes("E"));
+  file.Commit();
+  EXPECT_EQ(ReadAll(folder.File("x")), std::string("hEllo\0\0", 7));
+}
+
+TEST(ThreadPool, CoversEveryItemOnce) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<std::atomic<int>> seen(101);
+      pool.ParallelFor(101, 3, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) seen[static_cast<size_t>(i)]++;
+      });
+      for (const auto& count : seen) ASSERT_EQ(count, 1);
+    }
+  }
+}
+
+TEST(ThreadPool, PassesOnAnException) {
+  ThreadPool pool(3);
+  const auto thrower = [](int64_t begin, int64_t, int) {
+    if (begin == 7) throw std::runtime_error("seven");
+  };
+  EXPECT_THROW(pool.ParallelFor(50, 1, thrower), std::runtime_error);
+  std::atomic<int> count{0};
+  pool.ParallelFor(50, 1, [&](int64_t, int64_t, int) { count++; });
+  EXPECT_EQ(count, 50);
+}
+
+TEST(CpuFeatures, ScalarIsAlwaysThereAndUnknownNamesAreRefused) {
+  EXPECT_TRUE(AllIsas()[0].available);
+  EXPECT_EQ(CodeOf([] { ForceIsa("sse9"); }), ErrorCode::kUsage);
+}
+
+}  // namespace
+}  // namespace apr

@@ -1,0 +1,181 @@
+// See output_file.h.
+#include "base/output_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+
+namespace apr {
+namespace {
+
+constexpr size_t kBufferBytes = 1 << 20;
+
+// Names of open temporary files for the signal handler: fixed storage, no allocation, no locks.
+constexpr int kMaxOpen = 64;
+struct Slot {
+  std::atomic<bool> used{false};
+  std::atomic<bool> ready{false};
+  char path[4096];
+};
+Slot g_open[kMaxOpen];
+
+void Remember(const std::string& path) {
+  for (Slot& slot : g_open) {
+    bool expected = false;
+    if (path.size() >= sizeof slot.path || !slot.used.compare_exchange_strong(expected, true)) continue;
+    std::memcpy(slot.path, path.c_str(), path.size() + 1);
+    slot.ready.store(true, std::memory_order_release);
+    return;
+  }
+}
+
+void Forget(const std::string& path) {
+  for (Slot& slot : g_open) {
+    if (!slot.ready.load(std::memory_order_acquire) || path != slot.path) continue;
+    slot.ready.store(false, std::memory_order_release);
+    slot.used.store(false, std::memory_order_release);
+    return;
+  }
+}
+
+std::string FolderOf(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+OutputFile::OutputFile(std::string path, Overwrite overwrite)
+    : path_(std::move(path)), overwrite_(overwrite) {
+  struct stat info {};
+  if (lstat(path_.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) {
+      throw Error(ErrorCode::kIo, "is a directory, cannot be written as a file", {.file = path_});
+    }
+    if (overwrite_ == Overwrite::kRefuse) {
+      throw Error(ErrorCode::kValidationFailed, "exists; give --force to replace it", {.file = path_});
+    }
+  }
+  temporary_ = path_ + ".XXXXXX";
+  fd_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  if (fd_ < 0) Fail("cannot create");
+  Remember(temporary_);
+  // mkostemp makes the file private; give it what the umask would have given.
+  const mode_t mask = umask(0);
+  umask(mask);
+  fchmod(fd_, 0666 & ~mask);
+  buffer_.reserve(kBufferBytes);
+}
+
+OutputFile::~OutputFile() {
+  if (fd_ < 0) return;
+  close(fd_);
+  unlink(temporary_.c_str());
+  Forget(temporary_);
+}
+
+void OutputFile::Fail(const char* doing) const {
+  throw Error(ErrorCode::kIo, std::string(doing) + ": " + std::strerror(errno), {.file = path_});
+}
+
+void OutputFile::Flush() {
+  const char* data = buffer_.data();
+  size_t left = buffer_.size();
+  while (left > 0) {
+    const ssize_t written = write(fd_, data, left);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) Fail("cannot write");
+    data += written;
+    left -= static_cast<size_t>(written);
+  }
+  buffer_.clear();
+}
+
+void OutputFile::Write(Bytes bytes) {
+  position_ += bytes.size();
+  while (!bytes.empty()) {
+    const size_t take = std::min(bytes.size(), kBufferBytes - buffer_.size());
+    buffer_.append(reinterpret_cast<const char*>(bytes.data()), take);
+    bytes = bytes.subspan(take);
+    if (buffer_.size() == kBufferBytes) Flush();
+  }
+}
+
+void OutputFile::WriteZeros(uint64_t count) {
+  static constexpr std::byte kZeros[4096] = {};
+  for (; count > 0; count -= std::min<uint64_t>(count, sizeof kZeros)) {
+    Write(Bytes(kZeros, static_cast<size_t>(std::min<uint64_t>(count, sizeof kZeros))));
+  }
+}
+
+void OutputFile::WriteAt(uint64_t offset, Bytes bytes) {
+  Flush();
+  while (!bytes.empty()) {
+    const ssize_t written = pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) Fail("cannot write");
+    offset += static_cast<uint64_t>(written);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void OutputFile::Commit() {
+  Flush();
+  if (fsync(fd_) != 0) Fail("cannot sync");
+  if (close(std::exchange(fd_, -1)) != 0) {
+    unlink(temporary_.c_str());
+    Fail("cannot close");
+  }
+  // link() refuses an existing name in the same step in which it creates it; rename() replaces.
+  int result = 0;
+  if (overwrite_ == Overwrite::kRefuse) {
+    result = link(temporary_.c_str(), path_.c_str());
+    const int error = errno;
+    // A file system without hard links: rename, after one more look.
+    if (result != 0 && error != EEXIST && access(path_.c_str(), F_OK) != 0) {
+      result = rename(temporary_.c_str(), path_.c_str());
+    } else {
+      unlink(temporary_.c_str());
+      errno = error;
+    }
+  } else {
+    result = rename(temporary_.c_str(), path_.c_str());
+  }
+  if (result != 0) {
+    const int error = errno;
+    unlink(temporary_.c_str());
+    Forget(temporary_);
+    errno = error;
+    Fail("cannot give the finished file its name");
+  }
+  Forget(temporary_);
+  const int folder = open(FolderOf(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder >= 0) {
+    fsync(folder);
+    close(folder);
+  }
+}
+
+void WriteTextFile(const std::string& path, std::string_view text, Overwrite overwrite) {
+  OutputFile file(path, overwrite);
+  file.Write(text);
+  file.Commit();
+}
+
+void RemoveTemporaryFilesInSignalHandler() {
+  for (const Slot& slot : g_open) {
+    if (slot.ready.load(std::memory_order_acquire)) unlink(slot.path);
+  }
+}
+
+}  // namespace apr
