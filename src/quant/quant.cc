@@ -1,0 +1,159 @@
+// See quant.h: the table from element type to row functions, and whole tensors.
+#include "quant/quant.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <vector>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "quant/plain.h"
+#include "quant/q_k.h"
+#include "quant/q_legacy.h"
+
+namespace apr {
+namespace {
+
+struct Codec {
+  DType dtype;
+  RowDecoder decode = nullptr;
+  RowEncoder encode = nullptr;
+};
+
+constexpr Codec kCodecs[] = {
+    {DType::kF64, DecodeF64, EncodeF64},
+    {DType::kF32, DecodeF32, EncodeF32},
+    {DType::kF16, DecodeF16, EncodeF16},
+    {DType::kBF16, DecodeBF16, EncodeBF16},
+    {DType::kF8E4M3, DecodeF8E4M3},
+    {DType::kF8E5M2, DecodeF8E5M2},
+    {DType::kI64, DecodeI64},
+    {DType::kI32, DecodeI32},
+    {DType::kI16, DecodeI16},
+    {DType::kI8, DecodeI8},
+    {DType::kU64, DecodeU64},
+    {DType::kU32, DecodeU32},
+    {DType::kU16, DecodeU16},
+    {DType::kU8, DecodeU8},
+    {DType::kBool, DecodeBool},
+    {DType::kQ4_0, DecodeQ4_0},
+    {DType::kQ4_1, DecodeQ4_1},
+    {DType::kQ5_0, DecodeQ5_0},
+    {DType::kQ5_1, DecodeQ5_1},
+    {DType::kQ8_0, DecodeQ8_0},
+    {DType::kQ8_1, DecodeQ8_1},
+    {DType::kQ2_K, DecodeQ2_K},
+    {DType::kQ3_K, DecodeQ3_K},
+    {DType::kQ4_K, DecodeQ4_K},
+    {DType::kQ5_K, DecodeQ5_K},
+    {DType::kQ6_K, DecodeQ6_K},
+    {DType::kQ8_K, DecodeQ8_K},
+};
+
+const Codec& CodecOf(DType dtype) {
+  static const auto kByDType = [] {
+    std::array<Codec, 64> codecs{};
+    for (const Codec& codec : kCodecs) codecs[static_cast<size_t>(codec.dtype)] = codec;
+    return codecs;
+  }();
+  return kByDType[static_cast<size_t>(dtype)];
+}
+
+[[noreturn]] void FailSize(const TensorView& view) {
+  throw Error(ErrorCode::kInvalidFormat, fmt::format("{} bytes do not hold {} elements {} as {}",
+                                                     view.bytes.size(), view.shape.num_elements(),
+                                                     view.shape.ToString(), NameOf(view.dtype)));
+}
+
+// Rows as stored: `stored_cols` >= cols, the rest is padding to a whole block (K types in .apr).
+struct RowLayout {
+  int64_t rows;
+  int64_t stored_cols;
+  uint64_t row_bytes;
+};
+
+RowLayout LayoutOf(const TensorView& view) {
+  const DTypeInfo& info = InfoOf(view.dtype);
+  const int64_t block = info.block_elems;
+  const int64_t blocks = (view.cols() + block - 1) / block;
+  const RowLayout layout{view.rows(), blocks * block, static_cast<uint64_t>(blocks) * info.block_bytes};
+  const auto expected = CheckedMul(static_cast<uint64_t>(layout.rows), layout.row_bytes);
+  if (!expected || *expected != view.bytes.size()) FailSize(view);
+  return layout;
+}
+
+void DecodeRows(const TensorView& view, std::span<float> out) {
+  const RowDecoder decode = CodecOf(view.dtype).decode;
+  const RowLayout layout = LayoutOf(view);
+  const int64_t cols = view.cols();
+  if (layout.stored_cols == cols) {
+    decode(view.bytes.data(), layout.rows * cols, out.data());  // whole rows touch: one long row
+    return;
+  }
+  std::vector<float> padded(static_cast<size_t>(layout.stored_cols));
+  for (int64_t r = 0; r < layout.rows; ++r) {
+    decode(view.bytes.data() + static_cast<uint64_t>(r) * layout.row_bytes, layout.stored_cols, padded.data());
+    std::copy(padded.begin(), padded.begin() + cols, out.begin() + r * cols);
+  }
+}
+
+template <typename T>
+void Widen(Bytes bytes, std::span<double> out) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<double>(LoadLe<T>(bytes.data() + i * sizeof(T)));
+}
+
+}  // namespace
+
+bool CanDecode(DType dtype) { return CodecOf(dtype).decode != nullptr; }
+bool CanEncode(DType dtype) { return CodecOf(dtype).encode != nullptr; }
+
+void DecodeRow(DType dtype, const std::byte* row, int64_t cols, float* out) {
+  const RowDecoder decode = CodecOf(dtype).decode;
+  APR_CHECK(decode != nullptr && cols % InfoOf(dtype).block_elems == 0);
+  decode(row, cols, out);
+}
+
+void DecodeTensor(const TensorView& view, std::span<float> out) {
+  APR_CHECK(static_cast<int64_t>(out.size()) == view.shape.num_elements());
+  if (!CanDecode(view.dtype)) {
+    throw Error(ErrorCode::kInvalidFormat, fmt::format("no decoder for {}", NameOf(view.dtype)));
+  }
+  if (out.empty()) {
+    if (!view.bytes.empty()) FailSize(view);
+    return;
+  }
+  DecodeRows(view, out);
+}
+
+void DecodeTensorF64(const TensorView& view, std::span<double> out) {
+  APR_CHECK(static_cast<int64_t>(out.size()) == view.shape.num_elements());
+  const DType dtype = view.dtype;
+  if (dtype == DType::kF64 || dtype == DType::kI64 || dtype == DType::kU64 || dtype == DType::kI32 ||
+      dtype == DType::kU32) {
+    LayoutOf(view);
+    if (dtype == DType::kF64) Widen<double>(view.bytes, out);
+    if (dtype == DType::kI64) Widen<int64_t>(view.bytes, out);
+    if (dtype == DType::kU64) Widen<uint64_t>(view.bytes, out);
+    if (dtype == DType::kI32) Widen<int32_t>(view.bytes, out);
+    if (dtype == DType::kU32) Widen<uint32_t>(view.bytes, out);
+    return;
+  }
+  std::vector<float> narrow(out.size());
+  DecodeTensor(view, narrow);
+  std::copy(narrow.begin(), narrow.end(), out.begin());
+}
+
+void EncodeRows(DType dtype, const float* x, int64_t rows, int64_t cols, const float* importance,
+                std::byte* out) {
+  const RowEncoder encode = CodecOf(dtype).encode;
+  const DTypeInfo& info = InfoOf(dtype);
+  APR_CHECK(cols % info.block_elems == 0);
+  if (encode == nullptr) {
+    throw Error(ErrorCode::kNotBuilt, fmt::format("no encoder for {}", info.name));
+  }
+  const int64_t row_bytes = cols / info.block_elems * info.block_bytes;
+  for (int64_t r = 0; r < rows; ++r) encode(x + r * cols, cols, importance, out + r * row_bytes);
+}
+
+}  // namespace apr
