@@ -1,0 +1,235 @@
+"""Tests of the oracle tools; each checker is shown to find a planted fault.
+
+    python3 -m unittest discover -s tools/oracle
+"""
+
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import make_model_oracle
+import stages
+import true_float64
+from variants import VARIANTS
+
+TESTDATA = HERE.parents[1] / "testdata" / "model"
+IDS = [5, 40, 17, 88, 3, 61, 29, 70]
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+def quiet(function, *arguments):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return function(*arguments)
+
+
+class TrueFloat64(unittest.TestCase):
+    def test_guard_finds_a_cast_to_float32(self):
+        model = true_float64.load(TESTDATA / "llama", "f32").double()
+        with torch.no_grad(), self.assertRaisesRegex(TypeError, "float32 in a float64 run"):
+            with true_float64.Float64Guard():
+                model(input_ids=torch.tensor([IDS]), use_cache=False)
+
+    def test_double_is_not_true_float64(self):
+        plain = true_float64.load(TESTDATA / "llama", "f32").double()
+        with torch.no_grad():
+            naive = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
+        wide, _ = stages.run(true_float64.load(TESTDATA / "llama", "f64"), IDS, true_float64.true_float64())
+        self.assertGreater(make_model_oracle.nmse(naive, wide), 1e-18)
+
+    def test_every_spelling_of_a_cast_is_widened(self):
+        with true_float64.true_float64():
+            value = torch.ones(2, dtype=torch.float32)
+            for cast in (value.float(), value.to(torch.bfloat16), value.type(torch.float32), value.half(),
+                         torch.nn.functional.softmax(value, dim=-1, dtype=torch.float32), torch.arange(2).float(),
+                         torch.tensor(0.1), torch.zeros(2, dtype=torch.float)):
+                self.assertEqual(cast.dtype, torch.float64)
+        self.assertEqual(torch.get_default_dtype(), torch.float32)
+        self.assertEqual(torch.ones(1).float().dtype, torch.float32)
+
+
+class Capture(unittest.TestCase):
+    def test_taps_change_nothing(self):
+        for name in ("llama", "gemma3"):
+            model = true_float64.load(TESTDATA / name, "f32")
+            with torch.no_grad():
+                bare = model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
+            tapped, _ = stages.run(model, IDS)
+            with torch.no_grad():
+                after = model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
+            self.assertTrue(torch.equal(bare, tapped))
+            self.assertTrue(torch.equal(bare, after))
+
+    def test_attention_function_is_restored(self):
+        from transformers.models.llama import modeling_llama
+
+        before = modeling_llama.eager_attention_forward
+        model = true_float64.load(TESTDATA / "llama", "f32")
+        with self.assertRaises(ZeroDivisionError), stages.Capture(model):
+            self.assertIsNot(modeling_llama.eager_attention_forward, before)
+            raise ZeroDivisionError
+        self.assertIs(modeling_llama.eager_attention_forward, before)
+
+    def test_two_passes_in_one_capture_are_refused(self):
+        model = true_float64.load(TESTDATA / "llama", "f32")
+        with torch.no_grad(), stages.Capture(model):
+            model(input_ids=torch.tensor([IDS]), use_cache=False)
+            with self.assertRaisesRegex(RuntimeError, "computed twice"):
+                model(input_ids=torch.tensor([IDS]), use_cache=False)
+
+    def test_architecture_without_a_row(self):
+        model = types.SimpleNamespace(config=types.SimpleNamespace(model_type="perceptron"))
+        with self.assertRaisesRegex(ValueError, "no table row for model_type 'perceptron'"):
+            stages.Capture(model)
+
+
+class ScoreWatch(unittest.TestCase):
+    """The scores after scale and soft cap, before the mask, in every order in which transformers writes them."""
+
+    def setUp(self):
+        torch.manual_seed(7)
+        self.q, self.k = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4)  # T == D: shapes alone cannot tell
+        self.mask = torch.triu(torch.full((1, 1, 4, 6), -1e30), diagonal=1)
+
+    def watch(self, function, mask):
+        with stages._ScoreWatch((1, 2, 4, 4), mask) as watch:
+            function(mask)
+        return watch.scores
+
+    def test_scale_cap_and_sliced_mask(self):
+        def attention(mask):
+            scores = torch.tanh(torch.matmul(self.q, self.k.transpose(2, 3)) * 0.5 / 3.0) * 3.0
+            scores = scores + mask[:, :, :, :4]
+            return torch.softmax(scores, dim=-1)
+
+        expected = torch.tanh(self.q @ self.k.transpose(2, 3) * 0.5 / 3.0) * 3.0
+        self.assertTrue(torch.equal(self.watch(attention, self.mask), expected))
+
+    def test_mask_added_in_place(self):
+        def attention(mask):
+            scores = torch.matmul(self.q, self.k.transpose(2, 3)) * 0.5
+            scores += mask[:, :, :, :4]
+            return torch.softmax(scores, dim=-1)
+
+        self.assertTrue(torch.equal(self.watch(attention, self.mask), self.q @ self.k.transpose(2, 3) * 0.5))
+
+    def test_sinks_and_no_mask(self):
+        def attention(mask):
+            scores = torch.matmul(self.q, self.k.transpose(2, 3)) * 0.25
+            joined = torch.cat([scores, torch.zeros(1, 2, 4, 1)], dim=-1)
+            return torch.softmax(joined - joined.max(dim=-1, keepdim=True).values, dim=-1)
+
+        self.assertTrue(torch.equal(self.watch(attention, None), self.q @ self.k.transpose(2, 3) * 0.25))
+
+
+class StageFiles(unittest.TestCase):
+    def test_aprt_keeps_every_bit(self):
+        value = torch.tensor([[0.0, -0.0, float("nan")], [float("inf"), 1e-45, -1.5]])
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "layer-3" / "attn_norm.bin"
+            stages.write_aprt(path, 3, value)
+            data = path.read_bytes()
+        self.assertEqual(data[:12], b"APRT" + struct.pack("<II", 3, 6))
+        self.assertEqual(data[12:], value.numpy().tobytes())
+
+    def test_command_writes_a_directory_and_refuses_to_mix(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, str(HERE.parent / "capture_stages.py"), str(TESTDATA / "qwen3"), "--out", folder]
+            self.assertEqual(subprocess.run([*command, "--ids", "5,40,17"], capture_output=True).returncode, 0)
+            manifest = json.loads((pathlib.Path(folder) / "stages.json").read_text())
+            for stage in manifest["stages"]:
+                size = (pathlib.Path(folder) / f"{stage['name']}.bin").stat().st_size
+                self.assertEqual(size, 12 + 4 * torch.Size(stage["shape"]).numel())
+            self.assertEqual(manifest["ids"], [5, 40, 17])
+            again = subprocess.run([*command, "--ids", "5"], capture_output=True, text=True)
+            self.assertEqual(again.returncode, 2)
+            self.assertIn("already holds stages", again.stderr)
+            for bad in ("5;6", "", "-1", "96"):
+                refused = subprocess.run([*command, "--force", f"--ids={bad}"], capture_output=True, text=True)
+                self.assertEqual(refused.returncode, 2, bad)
+
+
+class Oracle(unittest.TestCase):
+    def test_committed_weights_come_from_the_seed(self):
+        for name in ("llama", "qwen2", "gemma3"):
+            variant = VARIANTS[name]
+            config = transformers.AutoConfig.for_model(variant.model_type, **variant.config)
+            model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            make_model_oracle.fill(model, variant.seed, variant.table_scale)
+            mine = model.to(getattr(torch, variant.dtype)).state_dict()
+            stored = {}
+            for path in (TESTDATA / name).glob("model*.safetensors"):
+                stored |= load_file(path)
+            self.assertTrue(stored)
+            for key, value in stored.items():
+                self.assertTrue(torch.equal(value, mine[key]), f"{name} {key}")
+
+    def test_check_accepts_the_committed_models(self):
+        for name in ("llama", "mistral", "qwen2", "qwen3", "gemma3"):
+            self.assertEqual(quiet(make_model_oracle.check, TESTDATA / name), [])
+
+    def test_check_finds_planted_faults(self):
+        def logit(tensors, shown):
+            tensors["logits_f64.one"][0, 3] += 1e-9
+
+        def long_logit(tensors, shown):
+            tensors["logits_f64.long"][7, 3] += 1e-3
+
+        def greedy_id(tensors, shown):
+            tensors["ids.greedy"][-1] ^= 1
+
+        def stage(tensors, shown):
+            shown["stage.layer-1/k_post_rope"][2, 5] += 1e-3
+
+        def nan(tensors, shown):
+            shown["stage.layer-0/ffn_norm"][0, 0] = float("nan")
+
+        def absent(tensors, shown):
+            del shown["stage.layer-0/attn_scores"]
+
+        def nothing(tensors, shown):
+            shown.clear()
+            shown["other"] = torch.zeros(1)
+
+        for fault in (logit, long_logit, greedy_id, stage, nan, absent, nothing):
+            with self.subTest(fault.__name__), tempfile.TemporaryDirectory() as folder:
+                copy = pathlib.Path(folder) / "llama"
+                shutil.copytree(TESTDATA / "llama", copy)
+                tensors, shown = load_file(copy / "expected.safetensors"), load_file(copy / "stages.safetensors")
+                fault(tensors, shown)
+                save_file(tensors, copy / "expected.safetensors")
+                save_file(shown, copy / "stages.safetensors")
+                self.assertTrue(quiet(make_model_oracle.check, copy))
+
+    def test_a_constant_without_effect_is_refused(self):
+        expected = json.loads((TESTDATA / "llama" / "expected.json").read_text())
+        make_model_oracle.require_useful("llama", expected)
+        expected["constants"]["rms_norm_eps"] = 1e-14
+        with self.assertRaisesRegex(RuntimeError, "without a visible effect.*rms_norm_eps"):
+            make_model_oracle.require_useful("llama", expected)
+
+    def test_a_near_tie_is_refused(self):
+        expected = json.loads((TESTDATA / "llama" / "expected.json").read_text())
+        expected["checks"]["greedy"]["min_top2_gap"] = 1e-6
+        with self.assertRaisesRegex(RuntimeError, "another seed"):
+            make_model_oracle.require_useful("llama", expected)
+
+
+if __name__ == "__main__":
+    unittest.main()
