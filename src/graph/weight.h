@@ -1,0 +1,30 @@
+// A weight slot bound to bytes: a view of the file where possible, rows in another order if the
+// file keeps them so, an owned copy where the layout had to change.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace apr {
+
+struct WeightRef {
+  // [rows, cols] (or [n]) as stored. Rows of quantised types are whole blocks.
+  TensorView view;
+  // Canonical row r is row (*row_order)[r] of `view`. Null: the same order.
+  std::shared_ptr<const std::vector<int32_t>> row_order;
+  // Canonical value = stored value + add (f64 arithmetic): a norm stored as w + 1 has add = -1.
+  double add = 0;
+  // Keeps `view` alive when it is not part of a mapped file.
+  std::shared_ptr<const Tensor> owned;
+  // Where it came from, for messages: the file's own tensor name.
+  std::string source;
+
+  int64_t rows() const { return view.rows(); }
+  int64_t cols() const { return view.cols(); }
+};
+
+}  // namespace apr

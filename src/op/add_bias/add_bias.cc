@@ -1,0 +1,55 @@
+// See add_bias.h.
+#include "op/add_bias/add_bias.h"
+
+#include <type_traits>
+
+#include "op/context.h"
+#include "op/infer.h"
+
+namespace apr {
+namespace {
+
+struct State final : CpuState {
+  std::vector<float> bias;
+};
+
+template <typename Real>
+void Run(const OpContext<Real>& context, std::span<const Real> bias) {
+  const size_t width = bias.size();
+  const std::span<const Real> x = context.inputs[0];
+  const std::span<Real> y = context.outputs[0];
+  for (size_t i = 0; i < x.size(); i += width) {
+    for (size_t n = 0; n < width; ++n) y[i + n] = x[i + n] + bias[n];
+  }
+}
+
+class AddBias final : public Op {
+ public:
+  const char* name() const override { return "add_bias"; }
+  std::vector<Value> Infer(const Node& node, const Graph& graph) const override {
+    const Value& x = InputOf(node, graph, 0);
+    RequireWeight(node, graph, 0, Shape{x.width});
+    return {{.kind = x.kind, .width = x.width}};
+  }
+  void Reference(const OpContext<double>& context) const override {
+    const std::vector<double> bias = ReadWeightF64(*context.weights[0]);
+    Run<double>(context, bias);
+  }
+  std::unique_ptr<CpuState> PrepareCpu(const CpuPrepareContext& context) const override {
+    auto state = std::make_unique<State>();
+    state->bias = ReadWeightF32(*context.weights[0]);
+    return state;
+  }
+  void Cpu(const OpContext<float>& context) const override {
+    Run<float>(context, static_cast<const State*>(context.state)->bias);
+  }
+};
+
+}  // namespace
+
+const Op& AddBiasOp() {
+  static const AddBias kOp;
+  return kOp;
+}
+
+}  // namespace apr

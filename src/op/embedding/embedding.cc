@@ -1,0 +1,54 @@
+// See embedding.h.
+#include "op/embedding/embedding.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "op/context.h"
+#include "op/infer.h"
+
+namespace apr {
+namespace {
+
+template <typename Real>
+void Run(const OpContext<Real>& context) {
+  const auto& a = context.node.template As<EmbeddingAttributes>();
+  const WeightRef& weight = *context.weights[0];
+  const int64_t width = context.OutputWidth(0);
+  const std::span<Real> out = context.outputs[0];
+  for (int64_t t = 0; t < context.batch.tokens(); ++t) {
+    const auto i = static_cast<size_t>(t);
+    const int64_t row = a.by_position ? context.batch.positions[i] + a.offset : context.batch.ids[i];
+    if (row < 0 || row >= weight.rows()) {
+      throw Error(ErrorCode::kInference,
+                  fmt::format("{} {} is outside the table of {} rows",
+                              a.by_position ? "position" : "token id", row, weight.rows()),
+                  {.tensor = weight.source});
+    }
+    const std::span<Real> y = out.subspan(static_cast<size_t>(t * width), static_cast<size_t>(width));
+    ReadWeightRow(weight, row, y);
+    if (a.scale == 1) continue;
+    for (Real& value : y) value = static_cast<Real>(value * static_cast<Real>(a.scale));
+  }
+}
+
+class Embedding final : public Op {
+ public:
+  const char* name() const override { return "embedding"; }
+  std::vector<Value> Infer(const Node& node, const Graph& graph) const override {
+    const Shape& w = WeightShapeOf(node, graph, 0);
+    if (w.ndim() != 2) ShapeError(node, "the table must be 2-D, is " + w.ToString());
+    return {{.kind = ValueKind::kTokens, .width = w[1]}};
+  }
+  void Reference(const OpContext<double>& context) const override { Run(context); }
+  void Cpu(const OpContext<float>& context) const override { Run(context); }
+};
+
+}  // namespace
+
+const Op& EmbeddingOp() {
+  static const Embedding kOp;
+  return kOp;
+}
+
+}  // namespace apr
