@@ -1,7 +1,9 @@
 # apr_library(NAME SOURCES ... [DEPS ...] [PRIVATE_DEPS ...]): one static library per folder of src/.
 # apr_test(FOLDER SOURCES ... [DEPS ...] [LABELS ...]): the folder's GoogleTest binary <FOLDER>_test.
-# apr_fuzz(NAME SOURCES ... DEPS ...): a fuzz target: libFuzzer with APR_FUZZ, else a program that
-#   replays files, so that crashes once found stay tests on every compiler.
+#   A binary labelled slow runs only with scripts/test --all.
+# apr_fuzz(NAME SOURCES ... DEPS ... [CORPUS FOLDER...]): a fuzz target: libFuzzer with APR_FUZZ, else
+#   a program that replays files, so that crashes once found stay tests on every compiler. Each CORPUS
+#   folder (from the root) is replayed as a test.
 # Sources are listed by name: a file that is not listed is not built, and scripts/check says so.
 
 set(CMAKE_CXX_STANDARD 20)
@@ -38,16 +40,26 @@ function(apr_test folder)
   target_compile_definitions(${target} PRIVATE
     APR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" APR_BINARY_DIR="${PROJECT_BINARY_DIR}")
   add_test(NAME ${target} COMMAND ${target} --gtest_output=xml:${PROJECT_BINARY_DIR}/results/${target}.xml)
-  set_tests_properties(${target} PROPERTIES LABELS "${ARG_LABELS};fast" WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
+  if(NOT "slow" IN_LIST ARG_LABELS)
+    list(APPEND ARG_LABELS fast)
+  endif()
+  set_tests_properties(${target} PROPERTIES
+    LABELS "${ARG_LABELS}" WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
 endfunction()
 
 function(apr_fuzz name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;CORPUS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   if(APR_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   else()
     target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src/base/fuzz_replay_main.cc")
+  endif()
+  if(ARG_CORPUS)
+    list(TRANSFORM ARG_CORPUS PREPEND "${PROJECT_SOURCE_DIR}/")
+    set(runs $<$<BOOL:${APR_FUZZ}>:-runs=0>)
+    add_test(NAME ${name}_replay COMMAND ${name} ${runs} ${ARG_CORPUS} COMMAND_EXPAND_LISTS)
+    set_tests_properties(${name}_replay PROPERTIES LABELS fast)
   endif()
 endfunction()
