@@ -32,9 +32,13 @@ class Guard final : public nlohmann::json_sax<Json> {
   bool binary(binary_t&) override { return true; }
   bool start_object(size_t) override {
     keys_.emplace_back();
+    counts_.push_back(0);
     return Enter();
   }
   bool key(string_t& name) override {
+    if (++counts_.back() > limits_.max_keys) {
+      problem_ = fmt::format("an object has more than {} keys", limits_.max_keys);
+    }
     if (limits_.refuse_duplicate_keys && !keys_.back().insert(name).second) {
       problem_ = "duplicate key '" + name + "'";
     }
@@ -42,6 +46,7 @@ class Guard final : public nlohmann::json_sax<Json> {
   }
   bool end_object() override {
     keys_.pop_back();
+    counts_.pop_back();
     --depth_;
     return true;
   }
@@ -72,6 +77,7 @@ class Guard final : public nlohmann::json_sax<Json> {
   JsonLimits limits_;
   size_t depth_ = 0;
   std::vector<std::set<std::string>> keys_;
+  std::vector<size_t> counts_;
   std::string problem_;
   size_t position_ = 0;
 };

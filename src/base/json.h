@@ -14,6 +14,9 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   size_t max_depth = 256;
+  // Keys of one object. The ordered object type finds a key by walking: building one with many keys
+  // takes quadratic time. Large maps (vocabularies, tensor lists) are read with simdjson instead.
+  size_t max_keys = 20000;
   bool refuse_duplicate_keys = false;  // at any level; else the last one wins
 };
 

@@ -68,6 +68,22 @@ std::shared_ptr<const MappedFile> MappedFile::Open(const std::string& path) {
   return file;
 }
 
+std::shared_ptr<const MappedFile> MappedFile::InMemory(
+    const std::string& name, uint64_t size, const std::function<void(std::span<std::byte>)>& fill) {
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = name;
+  if (size == 0) return file;
+  void* address =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) ThrowErrno(ErrorCode::kIo, name, "cannot get memory");
+  file->data_ = static_cast<const std::byte*>(address);
+  file->size_ = size;
+  file->anonymous_ = true;
+  fill({static_cast<std::byte*>(address), size});
+  mprotect(address, size, PROT_READ);
+  return file;
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
@@ -76,6 +92,7 @@ void MappedFile::WillNeed(uint64_t offset, uint64_t count) const {
   Advise(data_, size_, offset, count, MADV_WILLNEED);
 }
 void MappedFile::DontNeed(uint64_t offset, uint64_t count) const {
+  if (anonymous_) return;  // there is no file to read the bytes from again
   Advise(data_, size_, offset, count, MADV_DONTNEED);
 }
 

@@ -1,8 +1,11 @@
 // A file mapped read-only into memory. Opening costs no reading; pages come when touched.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/bytes.h"
@@ -14,6 +17,10 @@ class MappedFile {
   // Throws kNotFound (absent, or a directory, device or pipe), kIo (cannot be opened or mapped). An
   // empty file is legal and maps to no bytes.
   static std::shared_ptr<const MappedFile> Open(const std::string& path);
+  // Memory that behaves as a file named `name`: `size` zero bytes that `fill` writes once. For
+  // payloads that are stored compressed, and for tests. Throws kIo when there is no memory.
+  static std::shared_ptr<const MappedFile> InMemory(
+      const std::string& name, uint64_t size, const std::function<void(std::span<std::byte>)>& fill);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -33,6 +40,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   uint64_t size_ = 0;
+  bool anonymous_ = false;
 };
 
 }  // namespace apr

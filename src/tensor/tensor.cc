@@ -56,7 +56,9 @@ std::optional<uint64_t> StorageBytes(DType dtype, const Shape& shape) {
   if (dtype == DType::kAprQ8) return *n == 0 ? 0 : static_cast<uint64_t>(*n) + 4;
   if (dtype == DType::kAprQ4) return (static_cast<uint64_t>(*n) + 31) / 32 * 18;
   if (*n == 0) return 0;
-  if (shape.cols() % info.block_elems != 0) return std::nullopt;
+  // The sub-byte floats of safetensors fill whole bytes over the tensor, not in every row.
+  const bool flat = info.safetensors_name != nullptr;
+  if ((flat ? *n : shape.cols()) % info.block_elems != 0) return std::nullopt;
   return CheckedMul(static_cast<uint64_t>(*n) / info.block_elems, info.block_bytes);
 }
 

@@ -36,6 +36,9 @@ TEST(StorageBytes, CountsBlocks) {
   EXPECT_EQ(StorageBytes(DType::kQ4_K, {2, 512}), 4u * 144);
   EXPECT_EQ(StorageBytes(DType::kQ4_K, {2, 300}), std::nullopt);
   EXPECT_EQ(StorageBytes(DType::kAprQ4, {7, 33}), 8u * 18);
+  EXPECT_EQ(StorageBytes(DType::kF4, {2, 3}), 3u) << "packed over the whole tensor";
+  EXPECT_EQ(StorageBytes(DType::kF4, {1, 3}), std::nullopt);
+  EXPECT_EQ(StorageBytes(DType::kF6E2M3, {2, 2}), 3u);
   EXPECT_EQ(StorageBytes(DType::kAprQ8, {0, 5}), 0u);
 }
 

@@ -1,0 +1,33 @@
+// APR v2: reader and the checks that cost more than opening. Byte table: docs/formats/apr.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "format/model_file.h"
+
+namespace apr {
+
+bool LooksLikeApr(Bytes bytes);         // "APR\0", "APR1", "APR2"
+bool LooksLikeOtherMagic(Bytes bytes);  // a known magic that is no safetensors length
+
+// Appends `file` with its tensors and metadata to `parts`. A payload that the flags call compressed is
+// decompressed into memory, at most as much as its size makes plausible. Throws kInvalidFormat.
+void ReadApr(const std::shared_ptr<const MappedFile>& file, ModelFileParts* parts);
+
+// The whole file against its footer: the checksum, and that nothing follows it. Reads every byte. For
+// container() == kApr. Throws kInvalidFormat.
+void ValidateApr(const ModelFile& file);
+
+// What a model built from an .apr file must fulfil: embedding and output head agree with the declared
+// vocabulary and width. No effect where these are not declared. Throws kInvalidFormat naming the
+// tensor.
+void CheckAprModelShapes(const ModelFile& file);
+
+// The value of a canonical .apr key ("hidden_size"), also where the file spells it as one of the older
+// aliases ("n_embd"). A null counts as absent.
+const MetaValue* FindAprMeta(const ModelFile& file, std::string_view canonical_key);
+
+}  // namespace apr
