@@ -54,9 +54,15 @@ void DecodeI64(const std::byte* row, int64_t cols, float* out) { Convert<int64_t
 void DecodeI32(const std::byte* row, int64_t cols, float* out) { Convert<int32_t>(row, cols, out); }
 void DecodeI16(const std::byte* row, int64_t cols, float* out) { Convert<int16_t>(row, cols, out); }
 void DecodeI8(const std::byte* row, int64_t cols, float* out) { Convert<int8_t>(row, cols, out); }
-void DecodeU64(const std::byte* row, int64_t cols, float* out) { Convert<uint64_t>(row, cols, out); }
-void DecodeU32(const std::byte* row, int64_t cols, float* out) { Convert<uint32_t>(row, cols, out); }
-void DecodeU16(const std::byte* row, int64_t cols, float* out) { Convert<uint16_t>(row, cols, out); }
+void DecodeU64(const std::byte* row, int64_t cols, float* out) {
+  Convert<uint64_t>(row, cols, out);
+}
+void DecodeU32(const std::byte* row, int64_t cols, float* out) {
+  Convert<uint32_t>(row, cols, out);
+}
+void DecodeU16(const std::byte* row, int64_t cols, float* out) {
+  Convert<uint16_t>(row, cols, out);
+}
 void DecodeU8(const std::byte* row, int64_t cols, float* out) { Convert<uint8_t>(row, cols, out); }
 
 void DecodeBool(const std::byte* row, int64_t cols, float* out) {

@@ -1,6 +1,6 @@
-// The K types: super-blocks of 256 elements in sub-blocks of 16 or 32, whose scales (and minima) are
-// themselves quantised against the f16 scale(s) of the super-block.
-// Source: ggml/src/ggml-common.h (block_q2_K ...), ggml/src/ggml-quants.c (dequantize_row_q2_K ...).
+// The K types: super-blocks of 256 elements in sub-blocks of 16 or 32, whose scales (and minima)
+// are themselves quantised against the f16 scale(s) of the super-block. Source:
+// ggml/src/ggml-common.h (block_q2_K ...), ggml/src/ggml-quants.c (dequantize_row_q2_K ...).
 //
 //   type  bytes  bits/weight  sub-blocks  decode
 //   Q2_K   84    2.625        16 x 16     (d * sc) * q - dmin * mn      sc, mn 4 bits, q 2 bits
@@ -8,9 +8,11 @@
 //   Q4_K  144    4.5           8 x 32     (d * sc) * q - dmin * mn      sc, mn 6 bits, q 4 bits
 //   Q5_K  176    5.5           8 x 32     (d * sc) * q - dmin * mn      sc, mn 6 bits, q 5 bits
 //   Q6_K  210    6.5625       16 x 16     (d * sc) * q                  sc int8, q -32..31
-//   Q8_K  292    9.125        (one f32 scale) d * q; an intermediate of int8 products, with sums of 16
+//   Q8_K  292    9.125        (one f32 scale) d * q; an intermediate of int8 products, with sums of
+//   16
 //
-// All arithmetic is f32. Every product is exact (at most 11 + 6 + 6 bits); only the subtraction rounds.
+// All arithmetic is f32. Every product is exact (at most 11 + 6 + 6 bits); only the subtraction
+// rounds.
 #pragma once
 
 #include "quant/block.h"
@@ -70,11 +72,12 @@ struct BlockQ8_K {
 static_assert(sizeof(BlockQ8_K) == 292);
 
 // The 12 bytes of Q4_K and Q5_K: eight 6-bit scales and eight 6-bit minima. Bytes 0-3 and 4-7 hold
-// scale and minimum 0-3 in their low 6 bits; bytes 8-11 hold the low 4 bits of 4-7 (scale low nibble,
-// minimum high nibble), whose upper 2 bits are the upper bits of bytes 0-3 and 4-7.
+// scale and minimum 0-3 in their low 6 bits; bytes 8-11 hold the low 4 bits of 4-7 (scale low
+// nibble, minimum high nibble), whose upper 2 bits are the upper bits of bytes 0-3 and 4-7.
 void UnpackScalesMins(const uint8_t packed[12], uint8_t scales[8], uint8_t mins[8]);
 void PackScalesMins(const uint8_t scales[8], const uint8_t mins[8], uint8_t packed[12]);
-// The 12 bytes of Q3_K: sixteen 6-bit scales, here with the offset of 32 already taken off (-32..31).
+// The 12 bytes of Q3_K: sixteen 6-bit scales, here with the offset of 32 already taken off
+// (-32..31).
 void UnpackScalesQ3(const uint8_t packed[12], int8_t scales[16]);
 void PackScalesQ3(const int8_t scales[16], uint8_t packed[12]);
 

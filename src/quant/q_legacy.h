@@ -1,5 +1,6 @@
 // The first ggml block types: 32 elements, one scale, perhaps an offset.
-// Source: ggml/src/ggml-common.h (block_q4_0 ...), ggml/src/ggml-quants.c (dequantize_row_q4_0 ...).
+// Source: ggml/src/ggml-common.h (block_q4_0 ...), ggml/src/ggml-quants.c (dequantize_row_q4_0
+// ...).
 //
 //   type   bytes  bits/weight  decode
 //   Q4_0    18    4.5          d * (q - 8),  q in 0..15
@@ -9,8 +10,15 @@
 //   Q8_0    34    8.5          d * q,        q in -128..127
 //   Q8_1    36    9            d * q         (an intermediate of int8 products: s = d * sum of q)
 //
-// Code order: element i < 16 is the low nibble of qs[i], element i + 16 the high one; bit i of qh is
-// the fifth bit of element i. All arithmetic is f32; the product is rounded before the sum.
+// Encoding (rounding rules; 1/d is computed once, codes use the f32 d and m, stored ones are
+// rounded):
+//   Q4_0, Q5_0  d = v / -8 (-16), v the first value of largest magnitude;
+//               q = min(trunc(x * (1/d) + 8.5), 15)    (16.5, 31)
+//   Q4_1, Q5_1  m = min, d = (max - min) / 15 (31);  q = trunc((x - m) * (1/d) + 0.5)
+//   Q8_0, Q8_1  d = max |x| / 127;  q = x * (1/d), halves away from zero
+//
+// Code order: element i < 16 is the low nibble of qs[i], element i + 16 the high one; bit i of qh
+// is the fifth bit of element i. All arithmetic is f32; the product is rounded before the sum.
 #pragma once
 
 #include "quant/block.h"
@@ -61,5 +69,12 @@ void DecodeQ5_0(const std::byte* row, int64_t cols, float* out);
 void DecodeQ5_1(const std::byte* row, int64_t cols, float* out);
 void DecodeQ8_0(const std::byte* row, int64_t cols, float* out);
 void DecodeQ8_1(const std::byte* row, int64_t cols, float* out);
+
+void EncodeQ4_0(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ4_1(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ5_0(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ5_1(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ8_0(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ8_1(const float* x, int64_t cols, const float* importance, std::byte* out);
 
 }  // namespace apr

@@ -4,13 +4,18 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "quant/apr_native.h"
+#include "quant/iq.h"
+#include "quant/mx.h"
 #include "quant/plain.h"
 #include "quant/q_k.h"
 #include "quant/q_legacy.h"
+#include "quant/ternary.h"
 
 namespace apr {
 namespace {
@@ -37,18 +42,31 @@ constexpr Codec kCodecs[] = {
     {DType::kU16, DecodeU16},
     {DType::kU8, DecodeU8},
     {DType::kBool, DecodeBool},
-    {DType::kQ4_0, DecodeQ4_0},
-    {DType::kQ4_1, DecodeQ4_1},
-    {DType::kQ5_0, DecodeQ5_0},
-    {DType::kQ5_1, DecodeQ5_1},
-    {DType::kQ8_0, DecodeQ8_0},
-    {DType::kQ8_1, DecodeQ8_1},
+    {DType::kQ4_0, DecodeQ4_0, EncodeQ4_0},
+    {DType::kQ4_1, DecodeQ4_1, EncodeQ4_1},
+    {DType::kQ5_0, DecodeQ5_0, EncodeQ5_0},
+    {DType::kQ5_1, DecodeQ5_1, EncodeQ5_1},
+    {DType::kQ8_0, DecodeQ8_0, EncodeQ8_0},
+    {DType::kQ8_1, DecodeQ8_1, EncodeQ8_1},
     {DType::kQ2_K, DecodeQ2_K},
     {DType::kQ3_K, DecodeQ3_K},
     {DType::kQ4_K, DecodeQ4_K},
     {DType::kQ5_K, DecodeQ5_K},
     {DType::kQ6_K, DecodeQ6_K},
     {DType::kQ8_K, DecodeQ8_K},
+    {DType::kIQ1_S, DecodeIQ1_S},
+    {DType::kIQ1_M, DecodeIQ1_M},
+    {DType::kIQ2_XXS, DecodeIQ2_XXS},
+    {DType::kIQ2_XS, DecodeIQ2_XS},
+    {DType::kIQ2_S, DecodeIQ2_S},
+    {DType::kIQ3_XXS, DecodeIQ3_XXS},
+    {DType::kIQ3_S, DecodeIQ3_S},
+    {DType::kIQ4_NL, DecodeIQ4_NL},
+    {DType::kIQ4_XS, DecodeIQ4_XS},
+    {DType::kTQ1_0, DecodeTQ1_0, EncodeTQ1_0},
+    {DType::kTQ2_0, DecodeTQ2_0, EncodeTQ2_0},
+    {DType::kMXFP4, DecodeMXFP4, EncodeMXFP4},
+    {DType::kNVFP4, DecodeNVFP4},
 };
 
 const Codec& CodecOf(DType dtype) {
@@ -60,10 +78,13 @@ const Codec& CodecOf(DType dtype) {
   return kByDType[static_cast<size_t>(dtype)];
 }
 
+// The types that run over the whole tensor and so have no row codec.
+bool IsAprNative(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
+
 [[noreturn]] void FailSize(const TensorView& view) {
-  throw Error(ErrorCode::kInvalidFormat, fmt::format("{} bytes do not hold {} elements {} as {}",
-                                                     view.bytes.size(), view.shape.num_elements(),
-                                                     view.shape.ToString(), NameOf(view.dtype)));
+  throw Error(ErrorCode::kInvalidFormat,
+              fmt::format("{} bytes do not hold {} elements {} as {}", view.bytes.size(),
+                          view.shape.num_elements(), view.shape.ToString(), NameOf(view.dtype)));
 }
 
 // Rows as stored: `stored_cols` >= cols, the rest is padding to a whole block (K types in .apr).
@@ -77,7 +98,8 @@ RowLayout LayoutOf(const TensorView& view) {
   const DTypeInfo& info = InfoOf(view.dtype);
   const int64_t block = info.block_elems;
   const int64_t blocks = (view.cols() + block - 1) / block;
-  const RowLayout layout{view.rows(), blocks * block, static_cast<uint64_t>(blocks) * info.block_bytes};
+  const RowLayout layout{view.rows(), blocks * block,
+                         static_cast<uint64_t>(blocks) * info.block_bytes};
   const auto expected = CheckedMul(static_cast<uint64_t>(layout.rows), layout.row_bytes);
   if (!expected || *expected != view.bytes.size()) FailSize(view);
   return layout;
@@ -93,20 +115,38 @@ void DecodeRows(const TensorView& view, std::span<float> out) {
   }
   std::vector<float> padded(static_cast<size_t>(layout.stored_cols));
   for (int64_t r = 0; r < layout.rows; ++r) {
-    decode(view.bytes.data() + static_cast<uint64_t>(r) * layout.row_bytes, layout.stored_cols, padded.data());
+    decode(view.bytes.data() + static_cast<uint64_t>(r) * layout.row_bytes, layout.stored_cols,
+           padded.data());
     std::copy(padded.begin(), padded.begin() + cols, out.begin() + r * cols);
+  }
+}
+
+void DecodeAprNative(const TensorView& view, std::span<float> out) {
+  if (StorageBytes(view.dtype, view.shape) != view.bytes.size()) FailSize(view);
+  view.dtype == DType::kAprQ8 ? DecodeAprQ8(view.bytes, out) : DecodeAprQ4(view.bytes, out);
+}
+
+// A quantised block cannot hold an infinity or a NaN, and one would spoil its neighbours.
+void RequireFinite(DType dtype, const float* x, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    if (!std::isfinite(x[i])) {
+      throw Error(ErrorCode::kValidationFailed,
+                  fmt::format("element [{}, {}] is {}: it cannot be quantised to {}", i / cols,
+                              i % cols, x[i], NameOf(dtype)));
+    }
   }
 }
 
 template <typename T>
 void Widen(Bytes bytes, std::span<double> out) {
-  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<double>(LoadLe<T>(bytes.data() + i * sizeof(T)));
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<double>(LoadLe<T>(bytes.data() + i * sizeof(T)));
 }
 
 }  // namespace
 
-bool CanDecode(DType dtype) { return CodecOf(dtype).decode != nullptr; }
-bool CanEncode(DType dtype) { return CodecOf(dtype).encode != nullptr; }
+bool CanDecode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).decode != nullptr; }
+bool CanEncode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).encode != nullptr; }
 
 void DecodeRow(DType dtype, const std::byte* row, int64_t cols, float* out) {
   const RowDecoder decode = CodecOf(dtype).decode;
@@ -123,14 +163,14 @@ void DecodeTensor(const TensorView& view, std::span<float> out) {
     if (!view.bytes.empty()) FailSize(view);
     return;
   }
-  DecodeRows(view, out);
+  IsAprNative(view.dtype) ? DecodeAprNative(view, out) : DecodeRows(view, out);
 }
 
 void DecodeTensorF64(const TensorView& view, std::span<double> out) {
   APR_CHECK(static_cast<int64_t>(out.size()) == view.shape.num_elements());
   const DType dtype = view.dtype;
-  if (dtype == DType::kF64 || dtype == DType::kI64 || dtype == DType::kU64 || dtype == DType::kI32 ||
-      dtype == DType::kU32) {
+  if (dtype == DType::kF64 || dtype == DType::kI64 || dtype == DType::kU64 ||
+      dtype == DType::kI32 || dtype == DType::kU32) {
     LayoutOf(view);
     if (dtype == DType::kF64) Widen<double>(view.bytes, out);
     if (dtype == DType::kI64) Widen<int64_t>(view.bytes, out);
@@ -146,14 +186,21 @@ void DecodeTensorF64(const TensorView& view, std::span<double> out) {
 
 void EncodeRows(DType dtype, const float* x, int64_t rows, int64_t cols, const float* importance,
                 std::byte* out) {
-  const RowEncoder encode = CodecOf(dtype).encode;
   const DTypeInfo& info = InfoOf(dtype);
-  APR_CHECK(cols % info.block_elems == 0);
-  if (encode == nullptr) {
+  if (!CanEncode(dtype))
     throw Error(ErrorCode::kNotBuilt, fmt::format("no encoder for {}", info.name));
+  if (IsQuantized(dtype)) RequireFinite(dtype, x, rows, cols);
+  if (IsAprNative(dtype)) {
+    const std::span<const float> values(x, static_cast<size_t>(rows * cols));
+    const std::span<std::byte> bytes(out, *StorageBytes(dtype, Shape{rows, cols}));
+    dtype == DType::kAprQ8 ? EncodeAprQ8(values, bytes) : EncodeAprQ4(values, bytes);
+    return;
   }
+  APR_CHECK(cols % info.block_elems == 0);
   const int64_t row_bytes = cols / info.block_elems * info.block_bytes;
-  for (int64_t r = 0; r < rows; ++r) encode(x + r * cols, cols, importance, out + r * row_bytes);
+  for (int64_t r = 0; r < rows; ++r) {
+    CodecOf(dtype).encode(x + r * cols, cols, importance, out + r * row_bytes);
+  }
 }
 
 }  // namespace apr

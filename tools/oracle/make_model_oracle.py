@@ -149,7 +149,7 @@ def effect_of_constants(wide, constants, ids, logits):
     return effects
 
 
-def compute(directory, ids, new, constants):
+def compute(directory, ids, prompt, new, constants):
     """(expected.json without the names, tensors of expected.safetensors, stages) of the model in `directory`."""
     wide = true_float64.load(directory, "f64")
     plain = true_float64.load(directory, "f32")
@@ -168,7 +168,6 @@ def compute(directory, ids, new, constants):
             "nmse_f32_vs_f64": nmse(logits_f32, logits),
             "max_abs": float((logits_f32.double() - logits).abs().max()),
         }
-    prompt = ids["short"][:7]
     path, gap = greedy(wide, prompt, new)
     tensors["ids.greedy"] = torch.tensor(path, dtype=torch.int32)
     checks["greedy"] = {"prompt": len(prompt), "new": new, "min_top2_gap": gap}
@@ -209,7 +208,7 @@ def make(name, out):
     save(model, directory, variant)
     ids = {"one": [5], "short": random_ids(variant.seed + 1, config.vocab_size, variant.short),
            "long": random_ids(variant.seed + 2, config.vocab_size, variant.long)}
-    expected, tensors, shown = compute(directory, ids, variant.new, variant.constants)
+    expected, tensors, shown = compute(directory, ids, ids["short"][:7], variant.new, variant.constants)
     require_useful(name, expected)
     head = {"name": name, "model_type": variant.model_type, "saved_dtype": variant.dtype}
     write_expected(directory, head, expected, tensors, shown)

@@ -23,6 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import make_model_oracle
+import make_tokenizers
 import stages
 import true_float64
 from variants import VARIANTS
@@ -181,8 +182,10 @@ class Oracle(unittest.TestCase):
                 self.assertTrue(torch.equal(value, mine[key]), f"{name} {key}")
 
     def test_check_accepts_the_committed_models(self):
-        for name in ("llama", "mistral", "qwen2", "qwen3", "gemma3"):
-            self.assertEqual(quiet(make_model_oracle.check, TESTDATA / name), [])
+        folders = sorted(TESTDATA.iterdir())
+        self.assertGreaterEqual({folder.name for folder in folders}, {"llama", "qwen3", "gemma3", "tiny-chat"})
+        for folder in folders:
+            self.assertEqual(quiet(make_model_oracle.check, folder), [])
 
     def test_check_finds_planted_faults(self):
         def logit(tensors, shown):
@@ -229,6 +232,47 @@ class Oracle(unittest.TestCase):
         expected["checks"]["greedy"]["min_top2_gap"] = 1e-6
         with self.assertRaisesRegex(RuntimeError, "another seed"):
             make_model_oracle.require_useful("llama", expected)
+
+
+class Tokenizers(unittest.TestCase):
+    FOLDER = TESTDATA.parent / "tokenizer"
+
+    def test_training_is_reproducible(self):
+        for name, train in (("byte-bpe", make_tokenizers.byte_bpe), ("spm-bpe", make_tokenizers.spm_bpe)):
+            committed = json.loads((self.FOLDER / name / "tokenizer.json").read_text())
+            self.assertEqual(json.loads(train().to_str()), committed)
+
+    def test_texts_reach_what_they_are_for(self):
+        for name in ("byte-bpe", "spm-bpe"):
+            text = (self.FOLDER / name / "expected.jsonl").read_text()
+            lines = [json.loads(line) for line in text.splitlines()]
+            self.assertEqual({line["group"] for line in lines},
+                             {"hand", "alphabet", "corpus", "splice", "special", "add_special", "random_ids"})
+            model = json.loads((self.FOLDER / name / "tokenizer.json").read_text())["model"]
+            used = {number for line in lines for number in line["ids"]}
+            merged = {model["vocab"]["".join(pair)] for pair in model["merges"]}
+            self.assertGreater(len(used & merged), 0.9 * len(merged))
+
+
+class Chat(unittest.TestCase):
+    def test_greedy_answers(self):
+        folder = TESTDATA / "tiny-chat"
+        wide = true_float64.load(folder, "f64")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        chat = json.loads((folder / "expected.json").read_text())["chat"]
+        self.assertEqual(len(chat), 10)
+        for turn in chat:
+            prompt = tokenizer.apply_chat_template(turn["messages"], tokenize=False, add_generation_prompt=True)
+            self.assertEqual(prompt, turn["prompt"])
+            # One pass over prompt and answer: at each place the next id must be the best one.
+            path = turn["prompt_ids"] + turn["answer_ids"]
+            with torch.no_grad(), true_float64.true_float64():
+                logits = wide(input_ids=torch.tensor([path]), use_cache=False).logits[0]
+            best = torch.topk(logits[len(turn["prompt_ids"]) - 1 : -1], 2)
+            self.assertEqual(best.indices[:, 0].tolist(), turn["answer_ids"])
+            gap = float((best.values[:, 0] - best.values[:, 1]).min())
+            self.assertEqual(tokenizer.decode(turn["answer_ids"], skip_special_tokens=True), turn["answer"])
+            self.assertGreater(gap, 1.0)  # wide enough for a 4-bit version to give the same text
 
 
 if __name__ == "__main__":
