@@ -84,6 +84,11 @@ void ForceIsa(std::string_view name) {
   g_forced = info.isa;
 }
 
+bool IsaIsForced() {
+  const char* name = std::getenv("APR_CPU");
+  return g_forced.has_value() || (name != nullptr && *name != '\0');
+}
+
 const char* IsaName(Isa isa) {
   for (const IsaInfo& info : AllIsas()) {
     if (info.isa == isa) return info.name;

@@ -31,6 +31,8 @@ std::span<const IsaInfo> AllIsas();
 Isa ActiveIsa();
 void ForceIsa(std::string_view name);
 const char* IsaName(Isa isa);
+// True if ActiveIsa() is what ForceIsa() or APR_CPU named.
+bool IsaIsForced();
 
 // Processor name as the system tells it, e.g. "AMD EPYC".
 std::string CpuModelName();

@@ -1,0 +1,13 @@
+// apr: the table of commands, in the order in which `apr --help` lists them.
+#include "cli/command.h"
+#include "cli/commands.h"
+
+namespace {
+
+const apr::Command* const kCommands[] = {
+    &apr::kDevicesCommand,
+};
+
+}  // namespace
+
+int main(int argc, char** argv) { return apr::RunProgram(argc, argv, kCommands); }
