@@ -27,11 +27,12 @@ size_t Distance(std::string_view a, std::string_view b) {
 
 std::optional<std::string> NearestName(std::string_view typed, std::span<const std::string> candidates) {
   constexpr size_t kLongest = 64;  // a longer word is no typing error of ours
-  if (typed.empty() || typed.size() > kLongest) return std::nullopt;
+  if (typed.size() > kLongest) return std::nullopt;
   std::optional<std::string> best;
   size_t best_distance = 0;
   for (const std::string& candidate : candidates) {
-    const size_t limit = std::max<size_t>(1, candidate.size() / 3);
+    if (candidate.size() < 3) continue;  // every two letters are near one another
+    const size_t limit = candidate.size() / 3;
     size_t distance = Distance(typed, candidate);
     if (distance > limit && typed.size() >= 3 && candidate.starts_with(typed)) distance = limit;
     if (distance > limit || (best && distance >= best_distance)) continue;

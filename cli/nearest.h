@@ -9,7 +9,7 @@
 namespace apr {
 
 // The candidate with the fewest insertions, deletions, replacements and swaps of neighbours from
-// `typed`, if that is at most a third of its length (at least 1); or one that `typed` begins.
+// `typed`, if that is at most a third of its own length; or one that `typed` begins.
 std::optional<std::string> NearestName(std::string_view typed, std::span<const std::string> candidates);
 
 }  // namespace apr
