@@ -1,6 +1,9 @@
 // See cpu_features.h.
 #include "base/cpu_features.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <fmt/format.h>
 
 #include <array>
@@ -15,9 +18,14 @@ namespace {
 
 #if defined(__x86_64__)
 // __builtin_cpu_supports asks CPUID and XGETBV: it is false when the system does not save the
-// registers (libgcc config/i386/cpuinfo.c).
+// registers (libgcc config/i386/cpuinfo.c). Clang 14 does not know "f16c", so that bit is read here:
+// CPUID leaf 1, ECX bit 29 (Intel SDM volume 2A, table 3-10); it uses the registers that AVX uses.
+bool HasF16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
 bool HasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

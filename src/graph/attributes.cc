@@ -33,10 +33,10 @@ class Printer final : public FieldVisitor {
 class Setter final : public FieldVisitor {
  public:
   explicit Setter(std::string_view name) : name_(name) {}
-  void Int(const char* name, int64_t& value) override { Assign(name, value, int_); }
-  void Real(const char* name, double& value) override { Assign(name, value, real_); }
-  void Bool(const char* name, bool& value) override { Assign(name, value, bool_); }
-  void Text(const char* name, std::string& value) override { Assign(name, value, text_); }
+  void Int(const char* name, int64_t& value) override { Assign(name, value, wanted_int); }
+  void Real(const char* name, double& value) override { Assign(name, value, wanted_real); }
+  void Bool(const char* name, bool& value) override { Assign(name, value, wanted_bool); }
+  void Text(const char* name, std::string& value) override { Assign(name, value, wanted_text); }
   void Reals(const char*, std::vector<double>&) override {}
 
   void Apply(Attributes& attributes) {
@@ -44,10 +44,10 @@ class Setter final : public FieldVisitor {
     if (!done_) throw Error(ErrorCode::kUsage, fmt::format("no attribute '{}' of that kind", name_));
   }
 
-  const int64_t* int_ = nullptr;
-  const double* real_ = nullptr;
-  const bool* bool_ = nullptr;
-  const std::string* text_ = nullptr;
+  const int64_t* wanted_int = nullptr;
+  const double* wanted_real = nullptr;
+  const bool* wanted_bool = nullptr;
+  const std::string* wanted_text = nullptr;
 
  private:
   template <typename T>
@@ -71,22 +71,22 @@ std::string Attributes::ToString() const {
 
 void Attributes::SetReal(std::string_view name, double value) {
   Setter setter(name);
-  setter.real_ = &value;
+  setter.wanted_real = &value;
   setter.Apply(*this);
 }
 void Attributes::SetInt(std::string_view name, int64_t value) {
   Setter setter(name);
-  setter.int_ = &value;
+  setter.wanted_int = &value;
   setter.Apply(*this);
 }
 void Attributes::SetBool(std::string_view name, bool value) {
   Setter setter(name);
-  setter.bool_ = &value;
+  setter.wanted_bool = &value;
   setter.Apply(*this);
 }
 void Attributes::SetText(std::string_view name, std::string value) {
   Setter setter(name);
-  setter.text_ = &value;
+  setter.wanted_text = &value;
   setter.Apply(*this);
 }
 
