@@ -1,0 +1,238 @@
+// See resolve_rope.h. Source: transformers src/transformers/modeling_rope_utils.py and
+// configuration classes; llama.cpp src/llama-model.cpp (load_hparams) for GGUF.
+#include "model/resolve_rope.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <string>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace apr {
+namespace {
+
+// The spellings of one rope parameter: older files keep it in rope_scaling, newer ones in
+// rope_parameters, some of them once per layer type.
+class RopeKeys {
+ public:
+  explicit RopeKeys(std::string layer_type) : layer_type_(std::move(layer_type)) {}
+
+  std::string Of(const std::string& name) const {
+    std::string out;
+    if (!layer_type_.empty()) out = "rope_parameters." + layer_type_ + "." + name + "|";
+    return out + "rope_parameters." + name + "|rope_scaling." + name;
+  }
+
+ private:
+  std::string layer_type_;
+};
+
+class RopeResolver {
+ public:
+  RopeResolver(ConfigReader& reader, const Architecture& arch, ModelConfig& config, std::string layer_type)
+      : reader_(reader), arch_(arch), c_(config), keys_(layer_type), local_(layer_type == "sliding_attention") {
+    field_ = local_ ? "rope_local" : "rope";
+  }
+
+  RopeSpec Resolve() {
+    RotaryDim();
+    Theta();
+    if (reader_.is_gguf()) ScalingFromGguf();
+    else ScalingFromConfig();
+    reader_.Note(field_ + "_scaling", out_.table.scaling, scaling_origin_);
+    return out_;
+  }
+
+ private:
+  std::optional<double> Real(const std::string& name, const char* gguf = "") {
+    return reader_.Real({keys_.Of(name), gguf});
+  }
+  double Required(const std::string& name) {
+    const std::optional<double> value = Real(name);
+    if (value && std::isfinite(*value) && *value > 0) return *value;
+    Refuse(name, "is missing or not positive, but the rope scaling needs it");
+  }
+  [[noreturn]] void Refuse(const std::string& key, const std::string& why) const {
+    throw Error(ErrorCode::kModelLoad, key + ": " + why, {.file = reader_.file().path(), .tensor = key});
+  }
+
+  void RotaryDim() {
+    const std::string factor_keys = keys_.Of("partial_rotary_factor") + "|partial_rotary_factor|rotary_pct";
+    int64_t dim = c_.head_dim;
+    std::string origin = "rule: head_dim";
+    if (const auto factor = reader_.Real({factor_keys})) {
+      dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * *factor);
+      origin = reader_.last_origin();
+    } else if (const auto given = reader_.Int({"rotary_dim", "rope.dimension_count"})) {
+      dim = *given;
+      origin = reader_.last_origin();
+    }
+    if (dim < 2 || dim % 2 != 0 || dim > c_.head_dim) {
+      Refuse("partial_rotary_factor", fmt::format("{} of {} elements of a head cannot rotate", dim, c_.head_dim));
+    }
+    out_.table.rotary_dim = dim;
+    reader_.Note(field_ + "_dim", std::to_string(dim), origin);
+  }
+
+  void Theta() {
+    ConfigKey key{};
+    const std::string nested = keys_.Of("rope_theta");
+    std::string hf = nested + "|rope_theta|rotary_emb_base";
+    std::string gguf = "rope.freq_base";
+    if (local_) {
+      hf = "rope_local_base_freq|rope_parameters.sliding_attention.rope_theta";
+      gguf = "rope.freq_base_swa";
+    }
+    key.hf = hf;
+    key.gguf = gguf;
+    key.apr = "rope_theta|model.rope_theta";
+    if (const auto theta = reader_.Real(key)) {
+      out_.table.theta = *theta;
+      reader_.Note(field_ + "_theta", fmt::format("{}", *theta), reader_.last_origin());
+    } else if (local_) {
+      out_.table.theta = arch_.local_rope_theta;
+      reader_.NoteRule((field_ + "_theta").c_str(), fmt::format("{}", out_.table.theta), "the architecture's windowed layers");
+    } else {
+      // Both transformers and llama.cpp take 10000 where the file is silent; it is said aloud.
+      out_.table.theta = 10000;
+      reader_.NoteRule("rope_theta", "10000", "the file does not say; transformers and llama.cpp take 10000");
+    }
+    if (!(out_.table.theta > 0) || !std::isfinite(out_.table.theta)) Refuse("rope_theta", "must be positive");
+  }
+
+  void ScalingFromConfig() {
+    // Gemma 3's older files: rope_scaling is for the full layers, windowed ones have none.
+    if (local_ && !reader_.Has({"rope_parameters.sliding_attention.rope_type"})) return;
+    const std::string type_keys = keys_.Of("rope_type") + "|" + keys_.Of("type");
+    std::string kind = reader_.Text({type_keys}).value_or("default");
+    if (kind == "default") {
+      scaling_origin_ = "rule: no scaling";
+      return;
+    }
+    scaling_origin_ = reader_.last_origin();
+    if (kind == "su") kind = "longrope";
+    out_.table.scaling = kind;
+    if (kind == "linear") out_.table.factor = Required("factor");
+    else if (kind == "dynamic") Dynamic();
+    else if (kind == "llama3") Llama3();
+    else if (kind == "yarn") Yarn();
+    else if (kind == "longrope") LongRope();
+    else Refuse("rope_type", "unknown rope scaling '" + kind + "'");
+  }
+
+  double OriginalContext() {
+    const std::string keys = keys_.Of("original_max_position_embeddings") + "|original_max_position_embeddings";
+    return reader_.Real({keys, "rope.scaling.original_context_length"}).value_or(static_cast<double>(c_.max_positions));
+  }
+
+  void Dynamic() {
+    out_.table.factor = Required("factor");
+    out_.table.original_context = OriginalContext();
+  }
+
+  void Llama3() {
+    out_.table.factor = Required("factor");
+    out_.table.low_freq_factor = Required("low_freq_factor");
+    out_.table.high_freq_factor = Required("high_freq_factor");
+    out_.table.original_context = OriginalContext();
+    if (!(out_.table.low_freq_factor < out_.table.high_freq_factor)) {
+      Refuse("high_freq_factor", "must exceed low_freq_factor");
+    }
+  }
+
+  // YaRN's magnitude factor: 0.1 m ln(s) + 1 (arXiv 2309.00071, eq. 22); DeepSeek divides two of them.
+  static double YarnMagnitude(double scale, double m) {
+    return scale <= 1 ? 1 : 0.1 * m * std::log(scale) + 1;
+  }
+
+  void Yarn() {
+    out_.table.original_context = OriginalContext();
+    out_.table.factor = Required("factor");
+    out_.table.beta_fast = Real("beta_fast").value_or(32);
+    out_.table.beta_slow = Real("beta_slow").value_or(1);
+    const std::string truncate_keys = keys_.Of("truncate");
+    out_.table.truncate = reader_.Bool({truncate_keys}).value_or(true);
+    const auto given = Real("attention_factor");
+    const auto mscale = Real("mscale");
+    const auto mscale_all = Real("mscale_all_dim");
+    if (given) {
+      out_.table.attention_factor = *given;
+    } else if (mscale && mscale_all && *mscale != 0 && *mscale_all != 0) {
+      out_.table.attention_factor = YarnMagnitude(out_.table.factor, *mscale) / YarnMagnitude(out_.table.factor, *mscale_all);
+    } else {
+      out_.table.attention_factor = YarnMagnitude(out_.table.factor, 1);
+    }
+  }
+
+  void LongRope() {
+    const std::string short_keys = keys_.Of("short_factor");
+    const std::string long_keys = keys_.Of("long_factor");
+    out_.table.original_context = OriginalContext();
+    out_.table.factors = reader_.Reals({short_keys}).value_or(std::vector<double>());
+    out_.table.long_factors = reader_.Reals({long_keys}).value_or(std::vector<double>());
+    const auto pairs = static_cast<size_t>(out_.table.rotary_dim / 2);
+    if (out_.table.factors.size() != pairs || out_.table.long_factors.size() != pairs) {
+      Refuse("rope_scaling", fmt::format("longrope needs {} short and long factors", pairs));
+    }
+    const double growth = Real("factor").value_or(static_cast<double>(c_.max_positions) / out_.table.original_context);
+    out_.table.factor = growth;
+    const auto given = Real("attention_factor");
+    out_.table.attention_factor =
+        given ? *given : growth <= 1 ? 1 : std::sqrt(1 + std::log(growth) / std::log(out_.table.original_context));
+  }
+
+  void ScalingFromGguf() {
+    scaling_origin_ = "rule: no scaling";
+    if (local_) return;
+    std::string kind = reader_.Text({"rope_scaling.rope_type", "rope.scaling.type"}).value_or("none");
+    if (kind != "none") scaling_origin_ = reader_.last_origin();
+    const auto factor = reader_.Real({"rope_scaling.factor", "rope.scaling.factor|rope.scale_linear"});
+    if (kind == "none" && reader_.Has({"rope_scaling.factor", "rope.scale_linear"})) kind = "linear";
+    if (kind == "linear" && factor.value_or(1) == 1) kind = "none";
+    out_.table.scaling = kind;
+    if (kind == "none") return;
+    if (kind != "linear" && kind != "yarn" && kind != "longrope") Refuse("rope.scaling.type", "unknown rope scaling '" + kind + "'");
+    if (kind == "longrope") {
+      out_.table.original_context = OriginalContext();
+      out_.table.factor = static_cast<double>(c_.max_positions) / out_.table.original_context;
+      out_.table.attention_factor = reader_.Real({"rope_scaling.attention_factor", "rope.scaling.attn_factor"}).value_or(1);
+      return;  // the factor sets are tensors: see Model
+    }
+    if (!factor || !(*factor > 0)) Refuse("rope.scaling.factor", "is missing or not positive");
+    out_.table.factor = *factor;
+    if (kind == "linear") return;
+    out_.table.original_context = OriginalContext();
+    out_.table.beta_fast = reader_.Real({"rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"}).value_or(32);
+    out_.table.beta_slow = reader_.Real({"rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"}).value_or(1);
+    out_.table.truncate = reader_.Bool({"rope_scaling.truncate"}).value_or(true);
+    out_.table.attention_factor = reader_.Real({"rope_scaling.attention_factor", "rope.scaling.attn_factor"}).value_or(1) *
+                                  YarnMagnitude(*factor, 1);
+  }
+
+  ConfigReader& reader_;
+  const Architecture& arch_;
+  ModelConfig& c_;
+  RopeKeys keys_;
+  bool local_;
+  std::string field_;
+  std::string scaling_origin_ = "rule: no scaling";
+  RopeSpec out_;
+};
+
+}  // namespace
+
+void ResolveRopes(ConfigReader& reader, const Architecture& arch, ModelConfig& config) {
+  if (config.learned_positions) {
+    for (LayerSpec& layer : config.layers) layer.rope = -1;
+    return;
+  }
+  const bool two = arch.local_rope_theta > 0;
+  config.ropes.push_back(RopeResolver(reader, arch, config, two ? "full_attention" : "").Resolve());
+  if (!two) return;
+  config.ropes.push_back(RopeResolver(reader, arch, config, "sliding_attention").Resolve());
+  for (LayerSpec& layer : config.layers) layer.rope = layer.window > 0 ? 1 : 0;
+}
+
+}  // namespace apr

@@ -1,0 +1,23 @@
+// Carrying out the transforms of the table (tensor_table.h), file to slots and slots to file.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "graph/weight.h"
+#include "model/config.h"
+#include "model/slot.h"
+#include "model/tensor_table.h"
+
+namespace apr {
+
+// The slots that a file's tensor holds. Views where the bytes can stay in place, owned copies where
+// the layout changes. `keys`: the rule's slots with layer and expert filled in (for stacked experts
+// without expert: every expert is returned). Throws kModelLoad when the shape does not fit.
+std::map<SlotKey, WeightRef> ApplyTransform(Transform transform, const ModelConfig& config,
+                                            const std::vector<SlotKey>& keys, const TensorView& tensor);
+
+// The whole of a slot in canonical order, f32, transforms applied: [rows * cols].
+std::vector<float> ReadSlot(const WeightRef& weight);
+
+}  // namespace apr
