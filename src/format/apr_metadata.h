@@ -15,4 +15,14 @@ namespace apr {
 // (MetaValue::Type::kJson). Throws kInvalidFormat.
 MetaBuilder ParseAprMetadata(std::string_view text, const std::string& file, uint64_t offset);
 
+struct AprMetadataArgs {
+  std::string file;          // for errors
+  uint64_t total_size = 0;   // bytes of all tensors
+  uint64_t param_count = 0;  // their elements
+};
+// One line of JSON: the keys that no file may lack, then the others in the order given. The same list
+// gives the same text, and reading it gives the same list. Throws kValidationFailed for what JSON
+// cannot hold.
+std::string FormatAprMetadata(const MetaList& metadata, const AprMetadataArgs& args);
+
 }  // namespace apr

@@ -114,6 +114,14 @@ std::optional<int64_t> MetaValue::AsInt() const {
   return static_cast<int64_t>(value);
 }
 
+std::optional<uint64_t> MetaValue::AsUnsigned() const {
+  if (!is_integer()) return std::nullopt;
+  if (const auto* value = std::get_if<uint64_t>(&scalar_)) return *value;
+  const int64_t value = std::get<int64_t>(scalar_);
+  if (value < 0) return std::nullopt;
+  return static_cast<uint64_t>(value);
+}
+
 std::optional<double> MetaValue::AsDouble() const {
   if (!is_number()) return std::nullopt;
   if (const auto* value = std::get_if<int64_t>(&scalar_)) return static_cast<double>(*value);
@@ -246,12 +254,9 @@ std::string_view MetaBuilder::Own(std::string text) {
 }
 
 void MetaBuilder::Put(std::string_view key, MetaValue value) {
-  for (auto& [name, old] : list_) {
-    if (name != key) continue;
-    old = value;
-    return;
-  }
-  list_.emplace_back(std::string(key), value);
+  const auto [found, is_new] = place_.emplace(std::string(key), list_.size());
+  if (is_new) list_.emplace_back(std::string(key), value);
+  else list_[found->second].second = value;
 }
 
 void MetaBuilder::Set(std::string_view key, const MetaValue& value) {
@@ -324,6 +329,8 @@ void MetaBuilder::SetBools(std::string_view key, const std::vector<bool>& values
 
 void MetaBuilder::Remove(std::string_view key) {
   std::erase_if(list_, [&](const auto& entry) { return entry.first == key; });
+  place_.clear();
+  for (size_t i = 0; i < list_.size(); ++i) place_.emplace(list_[i].first, i);
 }
 
 }  // namespace apr

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -28,6 +29,7 @@ class MetaValue {
 
   // nullopt when the type does not fit (no silent conversion of strings; integers widen to double).
   std::optional<int64_t> AsInt() const;
+  std::optional<uint64_t> AsUnsigned() const;
   std::optional<double> AsDouble() const;
   std::optional<bool> AsBool() const;
   std::optional<std::string_view> AsString() const;
@@ -105,6 +107,7 @@ class MetaBuilder {
   void Put(std::string_view key, MetaValue value);
 
   MetaList list_;
+  std::unordered_map<std::string, size_t> place_;  // key -> index into list_
   std::vector<std::shared_ptr<const void>> storage_;
 };
 

@@ -44,6 +44,14 @@ std::vector<std::string> FilesEndingIn(const std::string& folder, std::string_vi
 
 // All of model-0000i-of-0000N.safetensors, for a folder whose index is absent.
 void ReadUnindexedShards(const std::vector<std::string>& shards, ModelFileParts* parts) {
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string tail = fmt::format("-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    if (shards[i].ends_with(tail)) continue;
+    throw Error(ErrorCode::kInvalidFormat,
+                fmt::format("the folder has no {} and its shards are not complete: this file is not "
+                            "part {} of {}", kIndexName, i + 1, shards.size()),
+                {.file = shards[i], .offset = 0});
+  }
   for (const std::string& shard : shards) ReadSafetensors(MappedFile::Open(shard), parts);
   std::unordered_map<std::string_view, int> seen;
   for (const TensorInfo& info : parts->tensors) {
@@ -104,7 +112,8 @@ void OpenFolder(const std::string& folder, ModelFileParts* parts) {
   const std::vector<std::string> safetensors = FilesEndingIn(folder, ".safetensors");
   std::vector<std::string> shards;
   std::ranges::copy_if(safetensors, std::back_inserter(shards), [](const std::string& name) {
-    return fs::path(name).filename().string().starts_with("model-");
+    const std::string base = fs::path(name).filename().string();
+    return base.starts_with("model-") && base.find("-of-") != base.npos;
   });
   if (!shards.empty()) return ReadUnindexedShards(shards, parts);
   std::vector<std::string> first = safetensors;
