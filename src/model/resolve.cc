@@ -203,6 +203,8 @@ class Resolver {
     const bool off = arch_.window == WindowRule::kNone ||
                      (arch_.window == WindowRule::kQwen && !reader_.is_gguf() && !reader_.Bool(kUseWindow).value_or(false));
     const auto types = reader_.Texts(kLayerTypes);
+    // With a list of layer types the pattern repeats what the list says.
+    if (types) reader_.Int(kWindowPattern);
     if (off || !window || *window <= 0) window = 0;
     if (types && static_cast<int64_t>(types->size()) != c_.num_layers) {
       Refuse("layer_types", fmt::format("has {} entries for {} layers", types->size(), c_.num_layers));
