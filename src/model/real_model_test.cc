@@ -1,0 +1,164 @@
+// Real models against PyTorch: SmolLM2-135M (GGUF Q4_1) and Gemma-3-270m (GGUF Q4_K_M) from the folder
+// that APR_REAL_MODELS names, expectations from ../shared/oracle/real; and stories260K.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "base/json.h"
+#include "exec/executor.h"
+#include "model/model.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<double> Decode(const ModelFile& file, const std::string& name) {
+  const TensorInfo* info = file.Find(name);
+  if (info == nullptr) throw std::runtime_error("no tensor " + name);
+  std::vector<double> out(static_cast<size_t>(info->shape.num_elements()));
+  DecodeTensorF64(file.View(*info), out);
+  return out;
+}
+
+std::vector<int32_t> Ids(const ModelFile& file, const std::string& name) {
+  const std::vector<double> values = Decode(file, name);
+  return {values.begin(), values.end()};
+}
+
+std::vector<double> Widen(const TensorView& view) {
+  std::vector<double> out(static_cast<size_t>(view.shape.num_elements()));
+  DecodeTensorF64(view, out);
+  return out;
+}
+
+double Nmse(std::span<const double> a, std::span<const double> b) {
+  if (a.size() != b.size() || a.empty()) return INFINITY;
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  const double ratio = error / norm;
+  return std::isnan(ratio) ? INFINITY : ratio;
+}
+
+int32_t ArgMax(std::span<const double> row) {
+  return static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+}
+
+struct RealModel {
+  const char* oracle;  // folder under ../shared/oracle/real
+  const char* file;
+};
+
+void PrintTo(const RealModel& each, std::ostream* out) { *out << each.file; }
+
+class RealModelTest : public testing::TestWithParam<RealModel> {
+ protected:
+  void SetUp() override {
+    const char* folder = std::getenv("APR_REAL_MODELS");
+    if (folder == nullptr) GTEST_SKIP() << "APR_REAL_MODELS is not set: no folder with the real models";
+    const std::string path = std::string(folder) + "/" + GetParam().file;
+    if (!fs::exists(path)) GTEST_SKIP() << path << " is absent";
+    const std::string oracle = std::string(APR_SOURCE_DIR "/../shared/oracle/real/") + GetParam().oracle;
+    if (!fs::is_directory(oracle)) GTEST_SKIP() << "no ../shared/oracle/real";
+    model_ = Model::Load(path);
+    expected_ = ModelFile::Open(oracle + "/expected.safetensors");
+    std::ifstream in(oracle + "/expected.json");
+    cases_ = Json::parse(in).at("cases");
+  }
+
+  std::unique_ptr<Executor> MakeExecutor(ExecutorKind kind) const {
+    return Executor::Create(kind, model_->bound(), {.threads = 2, .precision = Precision::kExact});
+  }
+
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const ModelFile> expected_;
+  Json cases_;
+};
+
+TEST_P(RealModelTest, ExactLogitsAreAsGoodAsPyTorchF32) {
+  EXPECT_EQ(model_->unread_tensors(), std::vector<std::string>());
+  for (const auto& [name, info] : cases_.items()) {
+    const std::vector<int32_t> ids = Ids(*expected_, "ids." + name);
+    const std::vector<double> want = Decode(*expected_, "logits_last." + name);
+    const int64_t rows = static_cast<int64_t>(want.size()) / model_->config().vocab_size;
+    const auto executor = MakeExecutor(ExecutorKind::kCpu);
+    const Chunk chunk{executor->NewSequence(), ids, rows};
+    const double nmse = Nmse(Widen(executor->Forward({&chunk, 1}).view()), want);
+    const double pytorch = info.at("nmse_f32_vs_f64").get<double>();
+    EXPECT_LE(nmse, 4 * pytorch) << name;
+    RecordProperty("nmse_over_pytorch_" + name, std::to_string(nmse / pytorch));
+  }
+}
+
+TEST_P(RealModelTest, GreedyIdsAreEqual) {
+  for (const auto& [name, info] : cases_.items()) {
+    const std::vector<int32_t> want = Ids(*expected_, "greedy." + name);
+    const auto executor = MakeExecutor(ExecutorKind::kCpu);
+    const int sequence = executor->NewSequence();
+    std::vector<int32_t> next = Ids(*expected_, "ids." + name);
+    std::vector<int32_t> made;
+    while (made.size() < want.size()) {
+      const Chunk chunk{sequence, next, 1};
+      next = {ArgMax(Widen(executor->Forward({&chunk, 1}).view()))};
+      made.push_back(next[0]);
+    }
+    EXPECT_EQ(made, want) << name;
+  }
+}
+
+// The f64 definition itself on a real model, where the prompt is short enough to wait for.
+TEST_P(RealModelTest, ReferenceIsTrueFloat64) {
+  const std::vector<int32_t> ids = Ids(*expected_, "ids.fact");
+  const std::vector<double> want = Decode(*expected_, "logits_last.fact");
+  const int64_t rows = static_cast<int64_t>(want.size()) / model_->config().vocab_size;
+  const auto executor = MakeExecutor(ExecutorKind::kReference);
+  const Chunk chunk{executor->NewSequence(), ids, rows};
+  // The expectation is rounded to f32: NMSE about 1e-15.
+  EXPECT_LE(Nmse(Widen(executor->Forward({&chunk, 1}).view()), want), 1e-14);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RealModelTest,
+                         testing::Values(RealModel{"smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"},
+                                         RealModel{"gemma3-270m", "gemma-3-270m-q4_k_m.gguf"}),
+                         [](const testing::TestParamInfo<RealModel>& each) {
+                           std::string name = each.param.oracle;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(Stories260K, GreedyAndLogitsAreEqual) {
+  const std::string folder = APR_SOURCE_DIR "/../shared/models/stories260K";
+  if (!fs::is_directory(folder)) GTEST_SKIP() << "no ../shared/models/stories260K";
+  std::ifstream in(folder + "/expected.json");
+  const Json expected = Json::parse(in);
+  const auto model = Model::Load(folder + "/stories260K.gguf");
+  const auto executor = Executor::Create(ExecutorKind::kCpu, model->bound(), {.threads = 2, .precision = Precision::kExact});
+  const int sequence = executor->NewSequence();
+  auto next = expected.at("prompt_ids").get<std::vector<int32_t>>();
+  const auto want = expected.at("generated_ids").get<std::vector<int32_t>>();
+  std::vector<int32_t> made;
+  while (made.size() < want.size()) {
+    const Chunk chunk{sequence, next, 1};
+    const std::vector<double> logits = Widen(executor->Forward({&chunk, 1}).view());
+    if (made.empty()) {
+      const auto prompt_logits = expected.at("prompt_last_logits").get<std::vector<double>>();
+      EXPECT_LE(Nmse(logits, prompt_logits), 1e-11);
+    }
+    next = {ArgMax(logits)};
+    made.push_back(next[0]);
+  }
+  EXPECT_EQ(made, want);
+}
+
+}  // namespace
+}  // namespace apr
