@@ -1,7 +1,8 @@
 """Paths, scripts and `apr` commands that a document names exist.
 
-Looked at: text in backticks, ```tree drawings, ```console and ```sh blocks, links to files. `<name>`
-in a path stands for any text. A path of another project is written with its repository in front
+Looked at: text in backticks, ```tree drawings, ```console and ```sh blocks, links to files, and the
+examples in the program's own help. Every command of the program stands in README.md. `<name>` in a
+path stands for any text. A path of another project is written with its repository in front
 (`ggml-org/llama.cpp src/llama.cpp`), so it is not taken for one of ours.
 """
 
@@ -90,6 +91,12 @@ class Program:
         self.ask = functools.lru_cache(None)(
             lambda *words: subprocess.run([program, *words, "--help"], capture_output=True, text=True, timeout=60))
 
+    def commands(self) -> list[str]:
+        return re.findall(r"^  ([a-z][a-z-]*)  +\S", self.ask().stdout, re.M)
+
+    def examples(self, command: str) -> list[str]:
+        return re.findall(r"^  (apr .*)", self.ask(command).stdout.split("Example", 1)[-1], re.M)
+
     def complaint(self, words: list[str]) -> str | None:
         """Why this `apr ...` command line cannot be right, or None."""
         if not words or not re.match(r"^[a-z][a-z-]*$", words[0]):
@@ -98,7 +105,7 @@ class Program:
         answer = self.ask(words[0])
         if answer.returncode != 0 or not re.search(rf"^\s*{words[0]}\b", self.ask().stdout, re.M):
             return f"apr has no command {words[0]}"
-        known = answer.stdout + self.ask().stdout
+        known = answer.stdout.split("\nExample")[0] + "\n" + self.ask().stdout
         if len(words) > 1 and (sub := re.match(r"^[a-z][a-z-]*$", words[1])) and re.search(rf"^  {sub.group()}\b", known, re.M):
             known += self.ask(words[0], words[1]).stdout
         for word in words[1:]:
@@ -144,9 +151,21 @@ def check_document(tree: Tree, path: str, program: Program | None, report: Repor
     return len(paths), len(commands)
 
 
+def check_program(tree: Tree, program: Program, report: Report) -> None:
+    shown = tree.text("README.md")
+    for command in program.commands():
+        if not re.search(rf"\bapr {command}\b", shown):
+            report.findings.append(f"README.md: does not name `apr {command}`")
+        for example in program.examples(command):
+            if complaint := program.complaint(command_words(example)):
+                report.findings.append(f"apr {command} --help shows `{example}`: {complaint}")
+
+
 def check(tree: Tree) -> Report:
     report = Report()
     program = Program(tree.program) if tree.program else None
+    if program:
+        check_program(tree, program, report)
     counts = [check_document(tree, path, program, report) for path in documents(tree)]
     paths, commands = sum(c[0] for c in counts), sum(c[1] for c in counts)
     if not program and commands:
@@ -157,7 +176,7 @@ def check(tree: Tree) -> Report:
 
 _APR = """#!/bin/sh
 case "$1" in
-  run) printf 'Usage: apr run MODEL\\n  -n,--max-tokens N\\n  --json\\n' ;;
+  run) printf 'Usage: apr run MODEL\\n  -n,--max-tokens N\\n  --json\\nExample:\\n  apr run x -n 3\\n' ;;
   --help) printf 'Commands:\\n  run  generate\\n  --version\\n' ;;
   *) exit 2 ;;
 esac
@@ -180,5 +199,8 @@ FAULTS = [
     Fault("drawing", {"docs/a.md": "```tree\nsrc/  s\n  gone/  g\n```\n"}, "no such path: src/gone/"),
     Fault("script", {"docs/a.md": "```sh\nscripts/gone --now\n```\n"}, "no such path: scripts/gone"),
     Fault("command", {"docs/a.md": "Type `apr fly MODEL`.\n"}, "apr has no command fly"),
+    Fault("unnamed-command", {"fake-apr": _APR.replace("  --version", "  walk  on foot\\n  --version").replace("run)", "run|walk)")},
+          "README.md: does not name `apr walk`"),
+    Fault("example", {"fake-apr": _APR.replace("apr run x -n 3", "apr run x --fast")}, "shows `apr run x --fast`: apr run has no --fast"),
     Fault("flag", {"docs/a.md": "```sh\napr run m --sideways\n```\n"}, "apr run has no --sideways"),
 ]

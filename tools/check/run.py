@@ -11,13 +11,15 @@ import environment
 import examples
 import layering
 import packages
+import python_tests
 import sizes
 import sources
 import summary
 import words
 from tree import Report, Tree
 
-CHECKS = {m.__name__: m for m in (layering, sources, documents, examples, sizes, environment, packages, words)}
+CHECKS = {m.__name__: m for m in (layering, sources, documents, examples, sizes, environment, packages, words,
+                                python_tests)}
 ROOT = Path(__file__).resolve().parents[2]
 
 
