@@ -16,10 +16,11 @@ class Tree:
 
     def _walk(self, folder: Path):
         for entry in folder.iterdir():
-            if entry.name in NOT_SOURCE or entry.is_symlink():
+            if entry.is_symlink():
                 continue
             if entry.is_dir():
-                yield from self._walk(entry)
+                if entry.name not in NOT_SOURCE:
+                    yield from self._walk(entry)
             else:
                 yield entry.relative_to(self.root).as_posix()
 
