@@ -264,8 +264,9 @@ std::vector<std::string> ConfigReader::UnreadKeys() const {
     if (file_.config() == nullptr || !file_.config()->is_object()) return out;
     for (const auto& [key, value] : file_.config()->items()) {
       if (was_read(key) || IsHarmless(key) || SaysNothing(value)) continue;
+      const std::string prefix = key + ".";
       const bool inside = value.is_object() && std::any_of(read_.begin(), read_.end(), [&](const std::string& r) {
-        return r.rfind(key + ".", 0) == 0;
+        return r.rfind(prefix, 0) == 0;
       });
       if (!inside) out.push_back(key);
     }

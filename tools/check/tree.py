@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NOT_SOURCE = {".git", "build", ".cache", "__pycache__"}
+NOT_SOURCE = {"build", ".cache", "__pycache__"}
 
 
 class Tree:
@@ -16,7 +16,7 @@ class Tree:
 
     def _walk(self, folder: Path):
         for entry in folder.iterdir():
-            if entry.is_symlink():
+            if entry.is_symlink() or entry.name == ".git":
                 continue
             if entry.is_dir():
                 if entry.name not in NOT_SOURCE:
