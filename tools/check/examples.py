@@ -3,7 +3,7 @@
 A ```console block holds lines `$ COMMAND` and the output that follows them. It runs with the built
 `apr` first in PATH, in an empty folder beside which `testdata` lies. `...` in the shown output
 stands for any text, a line of only `...` for any lines. A block that names a real model
-(*.gguf outside testdata) runs when that file lies in the cache of scripts/demo, else it is skipped.
+(*.gguf outside testdata) runs when scripts/fetch-model has brought that file, else it is skipped.
 """
 
 import os
@@ -17,9 +17,9 @@ from tree import Fault, Report, Tree
 TIMEOUT_S = 120
 
 
-def cache_folder() -> Path:
+def models_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("APR_DEMO_CACHE") or Path(base) / "apr-demo")
+    return Path(os.environ.get("APR_REAL_MODELS") or Path(base) / "apr" / "models")
 
 
 def console_blocks(text: str):
@@ -46,7 +46,7 @@ def matches(shown: str, output: str) -> bool:
 def missing_model(tree: Tree, steps) -> str | None:
     for command, _ in steps:
         for name in re.findall(r"(?<![\w/])[\w.-]+\.gguf\b", command):
-            if "testdata" not in command and not (cache_folder() / name).exists():
+            if "testdata" not in command and not (models_folder() / name).exists():
                 return name
     return None
 
@@ -55,8 +55,8 @@ def prepare(tree: Tree, folder: Path) -> dict[str, str]:
     for name in ("testdata", "scripts"):
         if (tree.root / name).exists():
             (folder / name).symlink_to(tree.root / name)
-    if cache_folder().is_dir():
-        for model in cache_folder().glob("*.gguf"):
+    if models_folder().is_dir():
+        for model in models_folder().glob("*.gguf"):
             (folder / model.name).symlink_to(model)
     bin_folder = folder / ".bin"
     bin_folder.mkdir()
@@ -88,7 +88,7 @@ def check(tree: Tree) -> Report:
             if not tree.program:
                 report.skipped.append(f"{where}: the program is not built")
             elif (model := missing_model(tree, steps)):
-                report.skipped.append(f"{where}: needs {model}, which scripts/demo fetches")
+                report.skipped.append(f"{where}: needs {model}, which scripts/fetch-model gets")
             else:
                 count += len(steps)
                 run_block(tree, where, steps, report)

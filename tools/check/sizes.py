@@ -36,6 +36,8 @@ def blank_text(source: str) -> str:
 def opens_function(statement: str) -> bool:
     """Whether `{` after this text, at namespace or class scope, starts a function body."""
     head = statement.strip()
+    if re.search(r"\bnamespace\b[\w\s:]*$", head):  # also after a macro such as BEGIN_TARGET("avx2")
+        return False
     if "(" not in head or CONTAINER.match(re.sub(r"template\s*<[^{]*?>\s*(?=class|struct)", "", head).split("(")[0]):
         return False
     before_parenthesis = head.split("(", 1)[0]
@@ -120,9 +122,9 @@ def _body(lines: int) -> str:
 
 
 _SAMPLE = (
-    "// Sample.\nnamespace apr {\nclass A {\n public:\n  explicit A(int x) : x_{x}, y_(\"}{\") {}\n"
+    "// Sample.\nBEGIN_TARGET(\"avx2\")\nnamespace apr {\nnamespace {\n}\nclass A {\n public:\n  explicit A(int x) : x_{x}, y_(\"}{\") {}\n"
     "  int Get() const { return x_; }\n  int x_ = 0;\n};\n"
-    "constexpr int kTable[] = {\n" + "    1,\n" * 100 + "};\n"
+    + "\n" * 60 + "constexpr int kTable[] = {\n" + "    1,\n" * 100 + "};\n"
     "template <class T>\nint Free(T t) {\n" + _body(50) + "}\n}  // namespace apr\n"
 )
 CLEAN = {TABLES: "# none\n", "src/a.cc": _SAMPLE, "src/a_avx2.cc": "// K.\nvoid Dot(int n) {\n" + _body(120) + "}\n"}
