@@ -1,0 +1,252 @@
+// See bpe_model.h.
+#include "tokenizer/bpe_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "tokenizer/unicode.h"
+#include "tokenizer/word_cache.h"
+
+namespace apr {
+namespace {
+
+// Words above this many symbols are merged in windows.
+constexpr size_t kWindow = size_t{1} << 15;
+
+// Looks up the parts and results of merges a block at a time, so that the table's cache misses overlap.
+class MergeResolver {
+ public:
+  using Pair = std::pair<std::string_view, std::string_view>;
+  static constexpr size_t kBlock = 32;
+  static constexpr uint32_t kNone = 0xFFFFFFFF;
+
+  MergeResolver(const Vocabulary& vocabulary, size_t prefix) : vocabulary_(vocabulary), prefix_(prefix) {}
+
+  uint32_t left[kBlock], right[kBlock], result[kBlock];
+
+  void Run(const Pair* pairs, size_t count) {
+    uint64_t hashes[kBlock][2];
+    for (size_t i = 0; i < count; ++i) {
+      hashes[i][0] = HashBytes(pairs[i].first);
+      hashes[i][1] = HashBytes(pairs[i].second);
+      vocabulary_.Prefetch(hashes[i][0]);
+      vocabulary_.Prefetch(hashes[i][1]);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      left[i] = vocabulary_.Find(pairs[i].first, hashes[i][0]).value_or(kNone);
+      right[i] = vocabulary_.Find(pairs[i].second, hashes[i][1]).value_or(kNone);
+      result[i] = FindResult(pairs[i]);
+    }
+  }
+
+ private:
+  // Vocabularies list results in the order of merges: the id after the last one is tried first.
+  uint32_t FindResult(const Pair& pair) {
+    const std::string_view first = pair.first;
+    const std::string_view second = pair.second.substr(std::min(prefix_, pair.second.size()));
+    if (!vocabulary_.has_duplicates()) {
+      const std::string_view guess = vocabulary_.Piece(last_ + 1);
+      if (guess.size() == first.size() + second.size() && guess.substr(0, first.size()) == first &&
+          guess.substr(first.size()) == second) {
+        return ++last_;
+      }
+    }
+    joined_.assign(first);
+    joined_ += second;
+    const auto id = vocabulary_.Find(joined_);
+    if (id) last_ = *id;
+    return id.value_or(kNone);
+  }
+
+  const Vocabulary& vocabulary_;
+  size_t prefix_;
+  uint32_t last_ = 0;
+  std::string joined_;
+};
+
+[[noreturn]] void FailMerge(size_t rank, const MergeResolver::Pair& pair, std::string_view missing) {
+  throw Error(ErrorCode::kInvalidFormat,
+              fmt::format("merge {} ('{}' '{}'): '{}' is not in the vocabulary", rank, pair.first,
+                          pair.second, missing),
+              {.tensor = "merges"});
+}
+
+}  // namespace
+
+MergeRules MergeRules::Resolve(const Vocabulary& vocabulary,
+                               const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
+                               const BpeOptions& options) {
+  MergeRules rules;
+  rules.table_.Reserve(pieces.size());
+  MergeResolver resolver(vocabulary, options.continuing_subword_prefix.size());
+  constexpr uint32_t kNone = MergeResolver::kNone;
+  // Highest rank + 1 of a merge that makes the id, so far.
+  std::vector<uint32_t> made(vocabulary.size(), 0);
+  std::vector<std::pair<uint32_t, uint32_t>> parts(pieces.size(), {kNone, kNone});
+  for (size_t begin = 0; begin < pieces.size(); begin += MergeResolver::kBlock) {
+    const size_t count = std::min(MergeResolver::kBlock, pieces.size() - begin);
+    resolver.Run(&pieces[begin], count);
+    for (size_t i = 0; i < count; ++i) {
+      const auto rank = static_cast<uint32_t>(begin + i);
+      const uint32_t left = resolver.left[i];
+      const uint32_t right = resolver.right[i];
+      const uint32_t result = resolver.result[i];
+      if (left == kNone || right == kNone || result == kNone) {
+        if (options.skip_bad_merges) {
+          ++rules.skipped_;
+          continue;
+        }
+        const auto& pair = pieces[rank];
+        if (left == kNone) FailMerge(rank, pair, pair.first);
+        if (right == kNone) FailMerge(rank, pair, pair.second);
+        FailMerge(rank, pair, std::string(pair.first) + std::string(pair.second));
+      }
+      rules.table_.Insert(left, right, {rank, result});
+      parts[rank] = {left, right};
+      made[result] = rank + 1;
+      for (const uint32_t id : {left, right, result}) {
+        rules.digest_ = (rules.digest_ ^ id) * 0x9E3779B97F4A7C15u;
+        rules.digest_ ^= rules.digest_ >> 32;
+      }
+    }
+  }
+  for (size_t rank = 0; rank < parts.size() && rules.ordered_; ++rank) {
+    if (parts[rank].first == kNone) continue;
+    rules.ordered_ = made[parts[rank].first] <= rank && made[parts[rank].second] <= rank;
+  }
+  return rules;
+}
+
+BpeModel::BpeModel(Vocabulary vocabulary, MergeRules rules, BpeOptions options)
+    : TokenModel(std::move(vocabulary)), rules_(std::move(rules)), options_(std::move(options)) {
+  if (!options_.unk_token.empty()) unk_ = vocabulary_.Find(options_.unk_token);
+  if (options_.byte_fallback) byte_ids_ = ByteFallbackIds(vocabulary_);
+}
+
+void BpeModel::AppendSymbols(std::string_view word, Symbols& symbols) const {
+  // As tokenizers' BPE: a character that is no piece becomes its bytes, else (part of) an unknown token,
+  // else nothing; an unknown token is written when the next known character comes.
+  constexpr uint32_t kNothing = 0xFFFFFFFF;
+  uint32_t pending = kNothing;  // begin of the unknown token not yet written
+  std::string decorated;
+  for (size_t i = 0; i < word.size();) {
+    const uint32_t length = unicode::SequenceLength(static_cast<unsigned char>(word[i]));
+    const auto begin = static_cast<uint32_t>(i);
+    std::string_view piece = word.substr(i, length);
+    const bool first = i == 0;
+    const bool last = i + length == word.size();
+    i += length;
+    if ((!first && !options_.continuing_subword_prefix.empty()) ||
+        (last && !options_.end_of_word_suffix.empty())) {
+      decorated = first ? "" : options_.continuing_subword_prefix;
+      decorated += piece;
+      if (last) decorated += options_.end_of_word_suffix;
+      piece = decorated;
+    }
+    if (const auto id = vocabulary_.Find(piece)) {
+      if (pending != kNothing) symbols.push_back(*unk_, pending);
+      pending = kNothing;
+      symbols.push_back(*id, begin);
+      continue;
+    }
+    if (options_.byte_fallback) {
+      const auto known = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)].has_value(); };
+      if (std::all_of(piece.begin(), piece.end(), known)) {
+        for (size_t b = 0; b < piece.size(); ++b) {
+          const auto at = begin + static_cast<uint32_t>(std::min<size_t>(b, length - 1));
+          symbols.push_back(*byte_ids_[static_cast<unsigned char>(piece[b])], at);
+        }
+        continue;
+      }
+    }
+    if (!unk_) continue;
+    if (pending != kNothing && !options_.fuse_unk) {
+      symbols.push_back(*unk_, pending);
+      pending = kNothing;
+    }
+    if (pending == kNothing) pending = begin;
+  }
+  if (pending != kNothing) symbols.push_back(*unk_, pending);
+}
+
+void BpeModel::Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const {
+  const auto end = static_cast<uint32_t>(word.size());
+  if (options_.ignore_merges) {
+    if (const auto id = vocabulary_.Find(word)) {
+      sink.Add(*id, 0, end);
+      return;
+    }
+  }
+  Symbols& symbols = scratch.symbols;
+  symbols.clear();
+  AppendSymbols(word, symbols);
+  MergeAll(rules_.table(), symbols, end, scratch.merge);
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    sink.Add(symbols.ids[i], symbols.begins[i], i + 1 < symbols.size() ? symbols.begins[i + 1] : end);
+  }
+}
+
+std::unique_ptr<const ByteLevelEncoder> ByteLevelEncoder::Make(const BpeModel& model) {
+  const BpeOptions& options = model.options();
+  if (!options.continuing_subword_prefix.empty() || !options.end_of_word_suffix.empty() ||
+      options.byte_fallback) {
+    return nullptr;
+  }
+  std::unique_ptr<ByteLevelEncoder> encoder(new ByteLevelEncoder(model));
+  for (int b = 0; b < 256; ++b) {
+    const char byte = static_cast<char>(b);
+    const auto id = model.vocabulary().Find(ByteLevelSpelling(std::string_view(&byte, 1)));
+    encoder->byte_ids_[b] = id.value_or(kNone);
+    if (!id) encoder->complete_ = false;
+  }
+  if (!encoder->complete_ && !options.unk_token.empty()) return nullptr;
+  return encoder;
+}
+
+void ByteLevelEncoder::EncodeWord(std::string_view word, Symbols& symbols,
+                                  EncodeScratch& scratch) const {
+  symbols.clear();
+  const auto end = static_cast<uint32_t>(word.size());
+  const Vocabulary& vocabulary = model_.vocabulary();
+  if (model_.options().ignore_merges && word.size() <= vocabulary.longest()) {
+    if (const auto id = vocabulary.Find(ByteLevelSpelling(word))) {
+      symbols.push_back(*id, 0);
+      return;
+    }
+  }
+  for (uint32_t i = 0; i < end; ++i) {
+    const uint32_t id = byte_ids_[static_cast<unsigned char>(word[i])];
+    if (id != kNone) symbols.push_back(id, i);
+  }
+  if (symbols.size() > kWindow && complete_ && model_.rules().ordered()) {
+    MergeInWindows(model_.rules().table(), symbols, end, kWindow, scratch.merge);
+  } else {
+    MergeAll(model_.rules().table(), symbols, end, scratch.merge);
+  }
+}
+
+void ByteLevelEncoder::Encode(std::string_view text, const std::vector<uint32_t>& ends,
+                              TokenSink& sink, EncodeScratch& scratch) const {
+  Symbols& symbols = scratch.symbols;
+  if (sink.spans == nullptr) {
+    if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
+    EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
+      EncodeWord(word, symbols, scratch);
+      return symbols.ids;
+    });
+    return;
+  }
+  uint32_t begin = 0;
+  for (const uint32_t end : ends) {
+    EncodeWord(text.substr(begin, end - begin), symbols, scratch);
+    for (size_t i = 0; i < symbols.size(); ++i) {
+      const uint32_t stop = i + 1 < symbols.size() ? symbols.begins[i + 1] : end - begin;
+      sink.Add(symbols.ids[i], begin + symbols.begins[i], begin + stop);
+    }
+    begin = end;
+  }
+}
+
+}  // namespace apr

@@ -1,0 +1,88 @@
+// Byte-pair encoding with merges: over bytes in their byte-level spelling (GPT-2 and its heirs), or over
+// characters with affixes, unknown tokens and byte fallback (tokenizer.json's general form).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tokenizer/model.h"
+
+namespace apr {
+
+struct BpeOptions {
+  std::string unk_token;                 // empty: none
+  std::string continuing_subword_prefix;
+  std::string end_of_word_suffix;
+  bool fuse_unk = false;
+  bool byte_fallback = false;
+  bool ignore_merges = false;            // a word that is a piece is that piece
+  // A merge whose parts or result the vocabulary lacks: an error, or left out and counted.
+  bool skip_bad_merges = false;
+};
+
+// Merges as ids, in order of rank.
+class MergeRules {
+ public:
+  // `pieces[i]` is the pair of rank i. Throws kInvalidFormat (key "merges") naming the merge whose part
+  // or result the vocabulary lacks, unless they are to be skipped.
+  static MergeRules Resolve(const Vocabulary& vocabulary,
+                            const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
+                            const BpeOptions& options);
+
+  const MergeTable& table() const { return table_; }
+  size_t skipped() const { return skipped_; }
+  // True if every merge ranks after all merges that make its parts (see MergeInWindows).
+  bool ordered() const { return ordered_; }
+  uint64_t digest() const { return digest_; }  // of (left, right, result) in order of rank
+
+ private:
+  MergeTable table_;
+  size_t skipped_ = 0;
+  bool ordered_ = true;
+  uint64_t digest_ = 0;
+};
+
+class BpeModel : public TokenModel {
+ public:
+  BpeModel(Vocabulary vocabulary, MergeRules rules, BpeOptions options);
+  // `word` in the spelling of the vocabulary (for a byte-level one: after ByteLevelSpelling).
+  void Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const override;
+  const char* kind() const override { return "BPE"; }
+
+  const MergeRules& rules() const { return rules_; }
+  const BpeOptions& options() const { return options_; }
+
+ private:
+  void AppendSymbols(std::string_view word, Symbols& symbols) const;
+
+  MergeRules rules_;
+  BpeOptions options_;
+  std::optional<uint32_t> unk_;
+  std::vector<std::optional<uint32_t>> byte_ids_;
+};
+
+// The fast way through a byte-level BpeModel: works on the bytes themselves, with a word cache.
+class ByteLevelEncoder {
+ public:
+  // nullptr if `model` needs more than bytes and merges (affixes, or unknown tokens for missing bytes).
+  static std::unique_ptr<const ByteLevelEncoder> Make(const BpeModel& model);
+
+  // Appends the tokens of the pieces of `text` that end at `ends`; spans are relative to `text`.
+  void Encode(std::string_view text, const std::vector<uint32_t>& ends, TokenSink& sink,
+              EncodeScratch& scratch) const;
+
+ private:
+  explicit ByteLevelEncoder(const BpeModel& model) : model_(model) {}
+  void EncodeWord(std::string_view word, Symbols& symbols, EncodeScratch& scratch) const;
+
+  const BpeModel& model_;
+  static constexpr uint32_t kNone = 0xFFFFFFFF;
+  uint32_t byte_ids_[256] = {};
+  bool complete_ = true;  // every byte has a token
+};
+
+}  // namespace apr

@@ -1,0 +1,22 @@
+// The pre-tokenizer names of GGUF (tokenizer.ggml.pre) and the published pattern behind each.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+namespace apr {
+
+struct PreName {
+  const char* name;
+  // Applied one after the other, each to the pieces of the one before.
+  std::vector<const char*> patterns;
+  bool ignore_merges = false;
+  bool add_bos = false;  // where the file does not say
+  bool add_sep = false;
+  bool nfc = false;      // the model's own tokenizer.json normalises to NFC, which the GGUF does not say
+};
+
+// nullptr for an unknown name.
+const PreName* FindPreName(std::string_view name);
+
+}  // namespace apr

@@ -1,0 +1,107 @@
+// See vocabulary.h.
+#include "tokenizer/vocabulary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+namespace apr {
+namespace {
+
+// Ids may have gaps (removed tokens, reserved ranges), but an id is an index: how far beyond the
+// number of entries it may lie.
+constexpr uint64_t kIdSlack = uint64_t{1} << 20;
+
+constexpr uint64_t kSeed0 = 0x9E3779B97F4A7C15u;
+constexpr uint64_t kSeed1 = 0xC2B2AE3D27D4EB4Fu;
+
+}  // namespace
+
+uint64_t HashBytes(const char* data, size_t size) {
+  uint64_t state = kSeed0 ^ size;
+  while (size > 16) {
+    state = MixHash(LoadLe<uint64_t>(data) ^ state, LoadLe<uint64_t>(data + 8) ^ kSeed1);
+    data += 16;
+    size -= 16;
+  }
+  uint64_t low = 0;
+  uint64_t high = 0;
+  if (size >= 8) {
+    low = LoadLe<uint64_t>(data);
+    high = LoadLe<uint64_t>(data + size - 8);
+  } else if (size >= 4) {
+    low = LoadLe<uint32_t>(data);
+    high = LoadLe<uint32_t>(data + size - 4);
+  } else if (size > 0) {
+    const auto byte = [data](size_t i) { return uint64_t{static_cast<unsigned char>(data[i])}; };
+    low = byte(0) | byte(size / 2) << 8 | byte(size - 1) << 16;
+  }
+  return MixHash(MixHash(low ^ state, high ^ kSeed1), kSeed0);
+}
+
+void Vocabulary::Reserve(size_t entries, size_t bytes) {
+  arena_.reserve(bytes);
+  entries_.reserve(entries);
+  order_.reserve(entries);
+}
+
+void Vocabulary::Add(uint32_t id, std::string_view piece) {
+  if (id > 16 * static_cast<uint64_t>(order_.size()) + kIdSlack) {
+    throw Error(ErrorCode::kInvalidFormat,
+                fmt::format("token id {} is far beyond the number of tokens ({})", id, order_.size()),
+                {.tensor = "vocab"});
+  }
+  if (arena_.size() + piece.size() >= kAbsent) {
+    throw Error(ErrorCode::kInvalidFormat, "the vocabulary's text exceeds 4 GiB", {.tensor = "vocab"});
+  }
+  if (id >= entries_.size()) entries_.resize(id + size_t{1});
+  Entry& entry = entries_[id];
+  if (entry.offset != kAbsent) {
+    if (Piece(id) == piece) return;
+    throw Error(ErrorCode::kInvalidFormat,
+                fmt::format("token id {} is given to two pieces, '{}' and '{}'", id, Piece(id), piece),
+                {.tensor = "vocab"});
+  }
+  entry = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(piece.size())};
+  arena_ += piece;
+  longest_ = std::max(longest_, piece.size());
+  order_.push_back(id);
+}
+
+void Vocabulary::BuildIndex(bool first_wins) {
+  const size_t capacity = std::bit_ceil(std::max<size_t>(16, order_.size() + order_.size() / 2));
+  slots_.assign(capacity, {});
+  mask_ = capacity - 1;
+  for (const uint32_t id : order_) {
+    const std::string_view piece = Piece(id);
+    const uint64_t hash = HashBytes(piece);
+    const auto tag = static_cast<uint32_t>(hash >> 32);
+    uint64_t at = hash & mask_;
+    while (slots_[at].id_plus_one != 0) {
+      if (slots_[at].tag == tag && Piece(slots_[at].id_plus_one - 1) == piece) break;
+      at = (at + 1) & mask_;
+    }
+    if (slots_[at].id_plus_one != 0) {
+      duplicates_ = true;
+      if (first_wins) continue;
+    }
+    slots_[at] = {tag, id + 1};
+  }
+}
+
+std::optional<uint32_t> Vocabulary::Find(std::string_view piece, uint64_t hash) const {
+  if (slots_.empty()) return std::nullopt;
+  const auto tag = static_cast<uint32_t>(hash >> 32);
+  for (uint64_t at = hash & mask_; slots_[at].id_plus_one != 0; at = (at + 1) & mask_) {
+    if (slots_[at].tag != tag) continue;
+    const uint32_t id = slots_[at].id_plus_one - 1;
+    if (Piece(id) == piece) return id;
+  }
+  return std::nullopt;
+}
+
+}  // namespace apr

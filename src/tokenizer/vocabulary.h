@@ -1,0 +1,76 @@
+// The pieces of a vocabulary: id to spelling and back. One arena of text and one open-addressing
+// table, so that 150,000 entries load in a few milliseconds.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace apr {
+
+// Both halves of a 64 x 64 bit product, folded: the mixing step of the hashes of this folder.
+inline uint64_t MixHash(uint64_t a, uint64_t b) {
+  __extension__ typedef unsigned __int128 Product;
+  const Product product = static_cast<Product>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+// A hash of short strings, the same on every run.
+uint64_t HashBytes(const char* data, size_t size);
+inline uint64_t HashBytes(std::string_view text) { return HashBytes(text.data(), text.size()); }
+
+class Vocabulary {
+ public:
+  // `entries` and `bytes` are hints from a file: what is reserved is bounded by the caller.
+  void Reserve(size_t entries, size_t bytes);
+
+  // Gives `id` the spelling `piece`. Throws kInvalidFormat (key "vocab") for an id far beyond the
+  // number of entries (ids must be dense enough to index an array) or an id that has another
+  // spelling already.
+  void Add(uint32_t id, std::string_view piece);
+
+  // Builds the index; of several ids with one spelling, the one added last is found (first if
+  // `first_wins`). Call once, before Find.
+  void BuildIndex(bool first_wins);
+
+  std::optional<uint32_t> Find(std::string_view piece) const {
+    return Find(piece, HashBytes(piece));
+  }
+  std::optional<uint32_t> Find(std::string_view piece, uint64_t hash) const;
+  void Prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
+
+  bool Has(uint32_t id) const { return id < entries_.size() && entries_[id].offset != kAbsent; }
+  // Empty for an id without a piece.
+  std::string_view Piece(uint32_t id) const {
+    if (!Has(id)) return {};
+    return {arena_.data() + entries_[id].offset, entries_[id].size};
+  }
+
+  uint32_t size() const { return static_cast<uint32_t>(entries_.size()); }  // highest id + 1
+  size_t count() const { return order_.size(); }                           // entries
+  bool has_duplicates() const { return duplicates_; }
+  size_t longest() const { return longest_; }  // bytes of the longest piece
+
+ private:
+  static constexpr uint32_t kAbsent = 0xFFFFFFFF;
+  struct Entry {
+    uint32_t offset = kAbsent;
+    uint32_t size = 0;
+  };
+  struct Slot {
+    uint32_t tag = 0;      // upper half of the hash
+    uint32_t id_plus_one = 0;
+  };
+
+  std::string arena_;
+  std::vector<Entry> entries_;
+  std::vector<uint32_t> order_;  // ids as added
+  std::vector<Slot> slots_;
+  uint64_t mask_ = 0;
+  size_t longest_ = 0;
+  bool duplicates_ = false;
+};
+
+}  // namespace apr
