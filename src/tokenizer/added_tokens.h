@@ -1,5 +1,6 @@
 // Tokens that are found in the text before anything else: special tokens and others that were added
-// to a vocabulary. Semantics as huggingface/tokenizers, tokenizers/src/tokenizer/added_vocabulary.rs.
+// to a vocabulary. Semantics as huggingface/tokenizers,
+// tokenizers/src/tokenizer/added_vocabulary.rs.
 #pragma once
 
 #include <cstdint>
@@ -36,9 +37,10 @@ class AddedTokens {
     size_t begin, end;
   };
   // Cuts `text` at the tokens that are looked for in the raw text (`normalized` false) or in the
-  // normalised one. Special tokens are only cut out if `parse_special`. Parts are in order and cover
-  // the text, except that a token which takes white space may overlap what follows.
-  void Split(std::string_view text, bool normalized, bool parse_special, std::vector<Part>& parts) const;
+  // normalised one. Special tokens are only cut out if `parse_special`. Parts are in order and
+  // cover the text, except that a token which takes white space may overlap what follows.
+  void Split(std::string_view text, bool normalized, bool parse_special,
+             std::vector<Part>& parts) const;
 
   bool any(bool normalized) const { return !tries_[normalized].empty(); }
   const std::vector<AddedToken>& tokens() const { return tokens_; }

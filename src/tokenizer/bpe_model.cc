@@ -15,14 +15,16 @@ namespace {
 // Words above this many symbols are merged in windows.
 constexpr size_t kWindow = size_t{1} << 15;
 
-// Looks up the parts and results of merges a block at a time, so that the table's cache misses overlap.
+// Looks up the parts and results of merges a block at a time, so that the table's cache misses
+// overlap.
 class MergeResolver {
  public:
   using Pair = std::pair<std::string_view, std::string_view>;
   static constexpr size_t kBlock = 32;
   static constexpr uint32_t kNone = 0xFFFFFFFF;
 
-  MergeResolver(const Vocabulary& vocabulary, size_t prefix) : vocabulary_(vocabulary), prefix_(prefix) {}
+  MergeResolver(const Vocabulary& vocabulary, size_t prefix)
+      : vocabulary_(vocabulary), prefix_(prefix) {}
 
   uint32_t left[kBlock], right[kBlock], result[kBlock];
 
@@ -66,7 +68,8 @@ class MergeResolver {
   std::string joined_;
 };
 
-[[noreturn]] void FailMerge(size_t rank, const MergeResolver::Pair& pair, std::string_view missing) {
+[[noreturn]] void FailMerge(size_t rank, const MergeResolver::Pair& pair,
+                            std::string_view missing) {
   throw Error(ErrorCode::kInvalidFormat,
               fmt::format("merge {} ('{}' '{}'): '{}' is not in the vocabulary", rank, pair.first,
                           pair.second, missing),
@@ -75,9 +78,10 @@ class MergeResolver {
 
 }  // namespace
 
-MergeRules MergeRules::Resolve(const Vocabulary& vocabulary,
-                               const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
-                               const BpeOptions& options) {
+MergeRules MergeRules::Resolve(
+    const Vocabulary& vocabulary,
+    const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
+    const BpeOptions& options) {
   MergeRules rules;
   rules.table_.Reserve(pieces.size());
   MergeResolver resolver(vocabulary, options.continuing_subword_prefix.size());
@@ -126,8 +130,8 @@ BpeModel::BpeModel(Vocabulary vocabulary, MergeRules rules, BpeOptions options)
 }
 
 void BpeModel::AppendSymbols(std::string_view word, Symbols& symbols) const {
-  // As tokenizers' BPE: a character that is no piece becomes its bytes, else (part of) an unknown token,
-  // else nothing; an unknown token is written when the next known character comes.
+  // As tokenizers' BPE: a character that is no piece becomes its bytes, else (part of) an unknown
+  // token, else nothing; an unknown token is written when the next known character comes.
   constexpr uint32_t kNothing = 0xFFFFFFFF;
   uint32_t pending = kNothing;  // begin of the unknown token not yet written
   std::string decorated;
@@ -152,7 +156,9 @@ void BpeModel::AppendSymbols(std::string_view word, Symbols& symbols) const {
       continue;
     }
     if (options_.byte_fallback) {
-      const auto known = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)].has_value(); };
+      const auto known = [&](char c) {
+        return byte_ids_[static_cast<unsigned char>(c)].has_value();
+      };
       if (std::all_of(piece.begin(), piece.end(), known)) {
         for (size_t b = 0; b < piece.size(); ++b) {
           const auto at = begin + static_cast<uint32_t>(std::min<size_t>(b, length - 1));
@@ -184,7 +190,8 @@ void BpeModel::Encode(std::string_view word, TokenSink& sink, EncodeScratch& scr
   AppendSymbols(word, symbols);
   MergeAll(rules_.table(), symbols, end, scratch.merge);
   for (size_t i = 0; i < symbols.size(); ++i) {
-    sink.Add(symbols.ids[i], symbols.begins[i], i + 1 < symbols.size() ? symbols.begins[i + 1] : end);
+    sink.Add(symbols.ids[i], symbols.begins[i],
+             i + 1 < symbols.size() ? symbols.begins[i + 1] : end);
   }
 }
 
@@ -232,10 +239,11 @@ void ByteLevelEncoder::Encode(std::string_view text, const std::vector<uint32_t>
   Symbols& symbols = scratch.symbols;
   if (sink.spans == nullptr) {
     if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
-    EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
-      EncodeWord(word, symbols, scratch);
-      return symbols.ids;
-    });
+    EncodeThroughCache(
+        *scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
+          EncodeWord(word, symbols, scratch);
+          return symbols.ids;
+        });
     return;
   }
   uint32_t begin = 0;

@@ -1,5 +1,5 @@
-// Byte-pair encoding with merges: over bytes in their byte-level spelling (GPT-2 and its heirs), or over
-// characters with affixes, unknown tokens and byte fallback (tokenizer.json's general form).
+// Byte-pair encoding with merges: over bytes in their byte-level spelling (GPT-2 and its heirs), or
+// over characters with affixes, unknown tokens and byte fallback (tokenizer.json's general form).
 #pragma once
 
 #include <memory>
@@ -14,12 +14,12 @@
 namespace apr {
 
 struct BpeOptions {
-  std::string unk_token;                 // empty: none
+  std::string unk_token;  // empty: none
   std::string continuing_subword_prefix;
   std::string end_of_word_suffix;
   bool fuse_unk = false;
   bool byte_fallback = false;
-  bool ignore_merges = false;            // a word that is a piece is that piece
+  bool ignore_merges = false;  // a word that is a piece is that piece
   // A merge whose parts or result the vocabulary lacks: an error, or left out and counted.
   bool skip_bad_merges = false;
 };
@@ -27,11 +27,12 @@ struct BpeOptions {
 // Merges as ids, in order of rank.
 class MergeRules {
  public:
-  // `pieces[i]` is the pair of rank i. Throws kInvalidFormat (key "merges") naming the merge whose part
-  // or result the vocabulary lacks, unless they are to be skipped.
-  static MergeRules Resolve(const Vocabulary& vocabulary,
-                            const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
-                            const BpeOptions& options);
+  // `pieces[i]` is the pair of rank i. Throws kInvalidFormat (key "merges") naming the merge whose
+  // part or result the vocabulary lacks, unless they are to be skipped.
+  static MergeRules Resolve(
+      const Vocabulary& vocabulary,
+      const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
+      const BpeOptions& options);
 
   const MergeTable& table() const { return table_; }
   size_t skipped() const { return skipped_; }
@@ -68,7 +69,8 @@ class BpeModel : public TokenModel {
 // The fast way through a byte-level BpeModel: works on the bytes themselves, with a word cache.
 class ByteLevelEncoder {
  public:
-  // nullptr if `model` needs more than bytes and merges (affixes, or unknown tokens for missing bytes).
+  // nullptr if `model` needs more than bytes and merges (affixes, or unknown tokens for missing
+  // bytes).
   static std::unique_ptr<const ByteLevelEncoder> Make(const BpeModel& model);
 
   // Appends the tokens of the pieces of `text` that end at `ends`; spans are relative to `text`.

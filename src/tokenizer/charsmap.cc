@@ -25,11 +25,12 @@ class Charsmap {
     if (blob.size() < 4) fail("the character map is shorter than its header");
     const uint64_t trie_bytes = LoadLe<uint32_t>(blob.data());
     if (trie_bytes > blob.size() - 4 || trie_bytes % 4 != 0) {
-      fail(fmt::format("the character map's trie of {} bytes does not fit into {} bytes", trie_bytes,
-                       blob.size() - 4));
+      fail(fmt::format("the character map's trie of {} bytes does not fit into {} bytes",
+                       trie_bytes, blob.size() - 4));
     }
     units_.resize(trie_bytes / 4);
-    for (size_t i = 0; i < units_.size(); ++i) units_[i] = LoadLe<uint32_t>(blob.data() + 4 + 4 * i);
+    for (size_t i = 0; i < units_.size(); ++i)
+      units_[i] = LoadLe<uint32_t>(blob.data() + 4 + 4 * i);
     texts_ = blob.substr(4 + trie_bytes);
   }
 

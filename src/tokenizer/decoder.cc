@@ -1,4 +1,5 @@
-// See decoder.h: the decoders that work on bytes. The steps of tokenizer.json are in decoder_steps.cc.
+// See decoder.h: the decoders that work on bytes. The steps of tokenizer.json are in
+// decoder_steps.cc.
 #include "tokenizer/decoder.h"
 
 #include <fmt/format.h>
@@ -16,7 +17,8 @@ constexpr std::string_view kMark = kSpaceMark;
 // What one U+FFFD stands for.
 enum class IllFormed { kMaximalPart, kByte };
 
-// Moves the whole characters of `pending` to `out`; an unfinished one at the end stays unless `final`.
+// Moves the whole characters of `pending` to `out`; an unfinished one at the end stays unless
+// `final`.
 void Drain(std::string& pending, bool final, IllFormed unit, std::string& out) {
   size_t at = 0;
   while (at < pending.size()) {
@@ -49,7 +51,9 @@ std::string ReplaceMarks(std::string_view piece) {
 
 class ByteLevelDecoder final : public Decoder {
  public:
-  std::unique_ptr<DecoderStream> NewStream() const override { return std::make_unique<Stream>(*this); }
+  std::unique_ptr<DecoderStream> NewStream() const override {
+    return std::make_unique<Stream>(*this);
+  }
   std::string TokenBytes(const DecoderToken& token) const override {
     if (!token.literal) {
       if (auto bytes = ByteLevelBytes(token.piece)) return *std::move(bytes);
@@ -77,7 +81,9 @@ class ByteLevelDecoder final : public Decoder {
 class SentencePieceDecoder final : public Decoder {
  public:
   explicit SentencePieceDecoder(bool strip_first_space) : strip_(strip_first_space) {}
-  std::unique_ptr<DecoderStream> NewStream() const override { return std::make_unique<Stream>(strip_); }
+  std::unique_ptr<DecoderStream> NewStream() const override {
+    return std::make_unique<Stream>(strip_);
+  }
   std::string TokenBytes(const DecoderToken& token) const override {
     if (token.control || token.literal) return std::string(token.piece);
     if (const auto byte = ByteOfPiece(token.piece)) return std::string(1, static_cast<char>(*byte));

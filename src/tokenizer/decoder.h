@@ -45,21 +45,22 @@ using DecoderPtr = std::unique_ptr<const Decoder>;
 // Byte-level: pieces spell bytes; ill-formed UTF-8 becomes U+FFFD for each maximal part.
 DecoderPtr MakeByteLevelDecoder();
 
-// SentencePiece (google/sentencepiece, src/sentencepiece_processor.cc, Decode): U+2581 is a space, "<0xHH>" a
-// byte; a byte that belongs to no character becomes U+FFFD. `strip_first_space`: the text began with a
-// space put in front, which is taken off; control pieces are then invisible, as in SentencePiece,
-// otherwise printed.
+// SentencePiece (google/sentencepiece, src/sentencepiece_processor.cc, Decode): U+2581 is a space,
+// "<0xHH>" a byte; a byte that belongs to no character becomes U+FFFD. `strip_first_space`: the
+// text began with a space put in front, which is taken off; control pieces are then invisible, as
+// in SentencePiece, otherwise printed.
 DecoderPtr MakeSentencePieceDecoder(bool strip_first_space);
 
-// One step of tokenizer.json's decoder: rewrites the token list. `first`: tokens[0] is the first of the
-// text; `last`: tokens.back() is its last.
+// One step of tokenizer.json's decoder: rewrites the token list. `first`: tokens[0] is the first of
+// the text; `last`: tokens.back() is its last.
 class DecoderStep {
  public:
   virtual ~DecoderStep() = default;
   virtual void Apply(std::vector<std::string>& tokens, bool first, bool last) const = 0;
   virtual std::string Describe() const = 0;
-  // Whether tokens can be decoded as they come (kEach: each alone; kRuns: runs of byte tokens together;
-  // kJoin: joins what follows, after which only kFirst steps keep that property), or not at all.
+  // Whether tokens can be decoded as they come (kEach: each alone; kRuns: runs of byte tokens
+  // together; kJoin: joins what follows, after which only kFirst steps keep that property), or not
+  // at all.
   enum class Locality { kEach, kRuns, kJoin, kFirst, kWhole };
   virtual Locality locality() const = 0;
 };
@@ -75,8 +76,8 @@ DecoderStepPtr MakeWordPieceStep(std::string prefix, bool cleanup);
 DecoderStepPtr MakeBpeStep(std::string suffix);
 DecoderStepPtr MakeCtcStep(std::string pad_token, std::string word_delimiter, bool cleanup);
 
-// Steps in a row; with none, tokens are joined by `separator`. Where the steps do not allow decoding as
-// tokens come, a stream says everything in Flush.
+// Steps in a row; with none, tokens are joined by `separator`. Where the steps do not allow
+// decoding as tokens come, a stream says everything in Flush.
 DecoderPtr MakeDecoderChain(std::vector<DecoderStepPtr> steps, std::string separator);
 
 }  // namespace apr

@@ -30,8 +30,9 @@ void ReplaceAll(std::string& text, std::string_view from, std::string_view to) {
 
 std::string CleanUp(std::string text) {
   constexpr std::pair<const char*, const char*> kRules[] = {
-      {" .", "."},     {" ?", "?"},     {" !", "!"},     {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
-      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [from, to] : kRules) ReplaceAll(text, from, to);
   return text;
 }
@@ -124,7 +125,8 @@ class StripStep final : public DecoderStep {
     for (std::string& token : tokens) {
       size_t begin = 0;
       size_t end = token.size();
-      for (uint64_t i = 0; i < start_ && unit > 0 && token.compare(begin, unit, content_) == 0; ++i) {
+      for (uint64_t i = 0; i < start_ && unit > 0 && token.compare(begin, unit, content_) == 0;
+           ++i) {
         begin += unit;
       }
       for (uint64_t i = 0; i < stop_ && unit > 0 && end >= begin + unit &&
@@ -248,10 +250,13 @@ class DecoderChain final : public Decoder {
       joined |= locality == Locality::kJoin;
     }
   }
-  std::unique_ptr<DecoderStream> NewStream() const override { return std::make_unique<Stream>(*this); }
+  std::unique_ptr<DecoderStream> NewStream() const override {
+    return std::make_unique<Stream>(*this);
+  }
   std::string TokenBytes(const DecoderToken& token) const override {
     if (runs_ && !token.control) {
-      if (const auto byte = ByteOfPiece(token.piece)) return std::string(1, static_cast<char>(*byte));
+      if (const auto byte = ByteOfPiece(token.piece))
+        return std::string(1, static_cast<char>(*byte));
     }
     bool fused_first = false;
     return Run({std::string(token.piece)}, false, false, fused_first);
@@ -266,8 +271,8 @@ class DecoderChain final : public Decoder {
   }
 
  private:
-  // The text of tokens that stand together. After a Fuse, a step that concerns the first of what was
-  // fused is taken only if nothing was fused before (`fused_first`, kept up to date here).
+  // The text of tokens that stand together. After a Fuse, a step that concerns the first of what
+  // was fused is taken only if nothing was fused before (`fused_first`, kept up to date here).
   std::string Run(Tokens tokens, bool first, bool last, bool& fused_first) const {
     bool joined = false;
     bool empty = false;
@@ -341,7 +346,9 @@ DecoderStepPtr MakeMetaspaceStep(std::string replacement, PrependScheme scheme) 
 DecoderStepPtr MakeWordPieceStep(std::string prefix, bool cleanup) {
   return std::make_unique<WordPieceStep>(std::move(prefix), cleanup);
 }
-DecoderStepPtr MakeBpeStep(std::string suffix) { return std::make_unique<BpeStep>(std::move(suffix)); }
+DecoderStepPtr MakeBpeStep(std::string suffix) {
+  return std::make_unique<BpeStep>(std::move(suffix));
+}
 DecoderStepPtr MakeCtcStep(std::string pad_token, std::string word_delimiter, bool cleanup) {
   return std::make_unique<CtcStep>(std::move(pad_token), std::move(word_delimiter), cleanup);
 }

@@ -13,7 +13,8 @@ namespace apr {
 namespace {
 
 [[noreturn]] void FailField(std::string_view component, std::string_view what) {
-  throw Error(ErrorCode::kInvalidFormat, fmt::format("{}", what), {.tensor = std::string(component)});
+  throw Error(ErrorCode::kInvalidFormat, fmt::format("{}", what),
+              {.tensor = std::string(component)});
 }
 
 // One component's object: typed access to its fields, with the component named in errors.
@@ -34,7 +35,8 @@ class Fields {
   }
   bool Bool(const char* key, bool fallback) const {
     if (!Has(key)) return fallback;
-    if (!json_[key].is_boolean()) FailField(component_, fmt::format("\"{}\" is not true or false", key));
+    if (!json_[key].is_boolean())
+      FailField(component_, fmt::format("\"{}\" is not true or false", key));
     return json_[key].get<bool>();
   }
   std::string String(const char* key, const char* fallback) const {
@@ -44,7 +46,8 @@ class Fields {
   }
   uint64_t Count(const char* key, uint64_t fallback) const {
     if (!Has(key)) return fallback;
-    if (!json_[key].is_number_unsigned()) FailField(component_, fmt::format("\"{}\" is not a count", key));
+    if (!json_[key].is_number_unsigned())
+      FailField(component_, fmt::format("\"{}\" is not a count", key));
     return json_[key].get<uint64_t>();
   }
   const Json& Array(const char* key) const {
@@ -57,7 +60,8 @@ class Fields {
       const std::string& kind = json.begin().key();
       const Json& value = json.begin().value();
       if (value.is_string() && kind == "String") return Pattern::Literal(value.get<std::string>());
-      if (value.is_string() && kind == "Regex") return Pattern::Expression(value.get<std::string>());
+      if (value.is_string() && kind == "Regex")
+        return Pattern::Expression(value.get<std::string>());
     }
     FailField(component_, fmt::format("\"{}\" is neither a String nor a Regex", key));
   }
@@ -99,7 +103,8 @@ std::string FromBase64(std::string_view text, const std::string& component) {
 PrependScheme SchemeOf(const Fields& fields) {
   const std::string name = fields.String("prepend_scheme", "always");
   // The older field says whether there is a space at all.
-  if (!fields.Bool("add_prefix_space", true) && !fields.Has("prepend_scheme")) return PrependScheme::kNever;
+  if (!fields.Bool("add_prefix_space", true) && !fields.Has("prepend_scheme"))
+    return PrependScheme::kNever;
   if (name == "always") return PrependScheme::kAlways;
   if (name == "first") return PrependScheme::kFirst;
   if (name == "never") return PrependScheme::kNever;
@@ -123,7 +128,8 @@ std::vector<DecoderStepPtr> DecoderSteps(const Json& json) {
   } else if (type == "Fuse") {
     steps.push_back(MakeFuseStep());
   } else if (type == "Strip") {
-    steps.push_back(MakeStripStep(f.String("content", nullptr), f.Count("start", 0), f.Count("stop", 0)));
+    steps.push_back(
+        MakeStripStep(f.String("content", nullptr), f.Count("start", 0), f.Count("stop", 0)));
   } else if (type == "Metaspace") {
     steps.push_back(MakeMetaspaceStep(f.String("replacement", "\xE2\x96\x81"), SchemeOf(f)));
   } else if (type == "WordPiece") {
@@ -131,8 +137,8 @@ std::vector<DecoderStepPtr> DecoderSteps(const Json& json) {
   } else if (type == "BPEDecoder") {
     steps.push_back(MakeBpeStep(f.String("suffix", "</w>")));
   } else if (type == "CTC") {
-    steps.push_back(MakeCtcStep(f.String("pad_token", "<pad>"), f.String("word_delimiter_token", "|"),
-                                f.Bool("cleanup", true)));
+    steps.push_back(MakeCtcStep(f.String("pad_token", "<pad>"),
+                                f.String("word_delimiter_token", "|"), f.Bool("cleanup", true)));
   } else {
     f.FailType("a decoder");
   }
@@ -346,7 +352,8 @@ std::vector<AddedToken> AddedTokensFromJson(const Json& json, const Vocabulary& 
     }
     const auto flag = [&](const char* key, bool fallback) {
       if (!item.contains(key)) return fallback;
-      if (!item[key].is_boolean()) FailField("added_tokens", fmt::format("\"{}\" is not true or false", key));
+      if (!item[key].is_boolean())
+        FailField("added_tokens", fmt::format("\"{}\" is not true or false", key));
       return item[key].get<bool>();
     };
     AddedToken token;
@@ -368,8 +375,9 @@ std::vector<AddedToken> AddedTokensFromJson(const Json& json, const Vocabulary& 
     }
     const Json& declared = item.contains("id") ? item["id"] : Json();
     if (declared.is_number_unsigned() && declared.get<uint64_t>() != token.id) {
-      notes.push_back(fmt::format("added token '{}' is declared as id {} and is {}, as tokenizers counts",
-                                  token.content, declared.get<uint64_t>(), token.id));
+      notes.push_back(
+          fmt::format("added token '{}' is declared as id {} and is {}, as tokenizers counts",
+                      token.content, declared.get<uint64_t>(), token.id));
     }
     if (earlier != seen.end()) {
       tokens[earlier->second] = std::move(token);

@@ -22,8 +22,8 @@ NormalizerPtr NormalizerFromJson(const Json& json);
 DecoderPtr DecoderFromJson(const Json& json);
 PreTokenizerPtr PreTokenizerFromJson(const Json& json);
 
-// The fast form of a pre-tokenizer that ends in ByteLevel and before that only isolates; splitter is
-// null if it is not of that form.
+// The fast form of a pre-tokenizer that ends in ByteLevel and before that only isolates; splitter
+// is null if it is not of that form.
 struct ByteLevelForm {
   std::unique_ptr<const Splitter> splitter;
   bool prefix_space = false;
@@ -37,8 +37,8 @@ struct SpecialTemplate {
 };
 SpecialTemplate TemplateFromJson(const Json& json);
 
-// `added_tokens`: the ids are given as tokenizers gives them: that of the vocabulary where it has the
-// spelling, else counted up.
+// `added_tokens`: the ids are given as tokenizers gives them: that of the vocabulary where it has
+// the spelling, else counted up.
 std::vector<AddedToken> AddedTokensFromJson(const Json& json, const Vocabulary& vocabulary,
                                             std::vector<std::string>& notes);
 

@@ -1,5 +1,6 @@
-// Loading tokenizer.json (huggingface/tokenizers' serialised form). The vocabulary and the merges, which
-// are nearly all of the file, are read by simdjson; the rest is small and goes through base/json.
+// Loading tokenizer.json (huggingface/tokenizers' serialised form). The vocabulary and the merges,
+// which are nearly all of the file, are read by simdjson; the rest is small and goes through
+// base/json.
 #include <fmt/format.h>
 #include <simdjson.h>
 
@@ -45,8 +46,7 @@ class Loader {
       ReadDocument();
       return Build();
     } catch (const simdjson::simdjson_error& e) {
-      throw Error(ErrorCode::kInvalidFormat,
-                  fmt::format("a value of the wrong type: {}", e.what()),
+      throw Error(ErrorCode::kInvalidFormat, fmt::format("a value of the wrong type: {}", e.what()),
                   {.file = file_, .tensor = reading_});
     } catch (const Error& e) {
       throw e.With({.file = file_});
@@ -55,7 +55,8 @@ class Loader {
 
  private:
   void ReadDocument() {
-    const dom::element root = ParseWithSimdJson(&parser_, {.text = text_, .file = file_, .max_depth = 256});
+    const dom::element root =
+        ParseWithSimdJson(&parser_, {.text = text_, .file = file_, .max_depth = 256});
     reading_ = "the document";
     for (const auto& [key, value] : root.get_object()) {
       reading_ = std::string(key);
@@ -100,7 +101,8 @@ class Loader {
     uint32_t id = 0;
     for (const dom::element entry : value.get_array()) {
       const dom::array pair = entry.get_array();
-      if (pair.size() != 2) FailModel(fmt::format("entry {} is not a [piece, score] pair", id), "vocab");
+      if (pair.size() != 2)
+        FailModel(fmt::format("entry {} is not a [piece, score] pair", id), "vocab");
       model_.vocabulary.Add(id, std::string_view(pair.at(0).get_string()));
       model_.scores.push_back(pair.at(1).get_double());
       ++id;
@@ -111,13 +113,15 @@ class Loader {
     if (model_.has_merges) FailModel("there are two lists of merges", "model.merges");
     model_.has_merges = true;
     const auto fail = [&](std::string_view text) {
-      FailModel(fmt::format("merge {} ('{}') is not two pieces", model_.merges.size(), text), "merges");
+      FailModel(fmt::format("merge {} ('{}') is not two pieces", model_.merges.size(), text),
+                "merges");
     };
     for (const dom::element entry : value.get_array()) {
       std::string_view text;
       if (entry.get_string().get(text) == simdjson::SUCCESS) {
         const size_t space = text.find(' ');
-        if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) fail(text);
+        if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
+          fail(text);
         model_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
         continue;
       }
@@ -179,7 +183,8 @@ class Loader {
     MergeRules rules = MergeRules::Resolve(model_.vocabulary, model_.merges, options);
     parts.merges_digest = rules.digest();
     parts.description.merges = model_.merges.size();
-    auto model = std::make_unique<BpeModel>(std::move(model_.vocabulary), std::move(rules), std::move(options));
+    auto model = std::make_unique<BpeModel>(std::move(model_.vocabulary), std::move(rules),
+                                            std::move(options));
     ByteLevelForm form = ByteLevelFormFromJson(Top("pre_tokenizer"));
     if (form.splitter) {
       parts.byte_level = ByteLevelEncoder::Make(*model);
@@ -195,7 +200,8 @@ class Loader {
     const std::string type = ModelType();
     if (!model_.has_vocabulary) FailModel("the model has no vocabulary", "model.vocab");
     if (model_.vocabulary_is_list != (type == "Unigram")) {
-      FailModel(fmt::format("a vocabulary of this form does not belong to a {} model", type), "model.vocab");
+      FailModel(fmt::format("a vocabulary of this form does not belong to a {} model", type),
+                "model.vocab");
     }
     model_.vocabulary.BuildIndex(false);
     if (type == "BPE") return BuildBpe(parts);
@@ -207,13 +213,15 @@ class Loader {
         if (*unk >= model_.vocabulary.size()) FailModel("unk_id is not an id", "model.unk_id");
         options.unk_id = static_cast<uint32_t>(*unk);
       }
-      parts.model = std::make_unique<UnigramModel>(std::move(model_.vocabulary), std::move(options));
+      parts.model =
+          std::make_unique<UnigramModel>(std::move(model_.vocabulary), std::move(options));
     } else if (type == "WordPiece") {
       WordPieceOptions options;
       options.unk_token = ModelString("unk_token", "[UNK]");
       options.continuing_subword_prefix = ModelString("continuing_subword_prefix", "##");
       options.max_input_chars_per_word = ModelCount("max_input_chars_per_word").value_or(100);
-      parts.model = std::make_unique<WordPieceModel>(std::move(model_.vocabulary), std::move(options));
+      parts.model =
+          std::make_unique<WordPieceModel>(std::move(model_.vocabulary), std::move(options));
     } else if (type == "WordLevel") {
       parts.model = std::make_unique<WordLevelModel>(std::move(model_.vocabulary),
                                                      ModelString("unk_token", "[UNK]"));
@@ -231,12 +239,14 @@ class Loader {
     parts->normalizer = NormalizerFromJson(Top("normalizer"));
     parts->pre_tokenizer = PreTokenizerFromJson(Top("pre_tokenizer"));
     parts->decoder = DecoderFromJson(Top("decoder"));
-    parts->SetAddedTokens(AddedTokensFromJson(Top("added_tokens"), parts->model->vocabulary(), notes));
+    parts->SetAddedTokens(
+        AddedTokensFromJson(Top("added_tokens"), parts->model->vocabulary(), notes));
     SpecialTemplate around = TemplateFromJson(Top("post_processor"));
     parts->prefix = std::move(around.prefix);
     parts->suffix = std::move(around.suffix);
     for (const char* key : {"truncation", "padding"}) {
-      if (!Top(key).is_null()) notes.push_back(fmt::format("\"{}\" is set and is not applied", key));
+      if (!Top(key).is_null())
+        notes.push_back(fmt::format("\"{}\" is set and is not applied", key));
     }
     return parts;
   }
@@ -280,7 +290,8 @@ void ReadTokenizerConfig(const std::string& tokenizer_path, TokenizerParts& part
     } else if (const auto found = parts.model->vocabulary().Find(*text)) {
       id = static_cast<int32_t>(*found);
     } else {
-      parts.description.notes.push_back(fmt::format("{} '{}' is not in the vocabulary", key, *text));
+      parts.description.notes.push_back(
+          fmt::format("{} '{}' is not in the vocabulary", key, *text));
     }
   };
   find("bos_token", parts.special.bos);

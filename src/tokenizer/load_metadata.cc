@@ -1,4 +1,5 @@
-// Loading a tokenizer from a model's own metadata: GGUF's tokenizer.ggml.* keys, or .apr's tokenizer.* keys.
+// Loading a tokenizer from a model's own metadata: GGUF's tokenizer.ggml.* keys, or .apr's
+// tokenizer.* keys.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -82,7 +83,8 @@ class Keys {
 
 class MetadataLoader {
  public:
-  explicit MetadataLoader(const ModelFile& file) : keys_(file), parts_(std::make_unique<TokenizerParts>()) {}
+  explicit MetadataLoader(const ModelFile& file)
+      : keys_(file), parts_(std::make_unique<TokenizerParts>()) {}
 
   std::unique_ptr<TokenizerParts> Run() {
     if (keys_.Find("tokens") == nullptr) return nullptr;
@@ -100,7 +102,8 @@ class MetadataLoader {
     } else if (model == "t5") {
       BuildUnigram();
     } else {
-      keys_.Fail("model", fmt::format("a tokenizer model of unknown type '{}'", model), ErrorCode::kModelLoad);
+      keys_.Fail("model", fmt::format("a tokenizer model of unknown type '{}'", model),
+                 ErrorCode::kModelLoad);
     }
     AddBeginAndEnd(model);
     return std::move(parts_);
@@ -111,7 +114,8 @@ class MetadataLoader {
     auto model = keys_.String("model");
     if (!model && keys_.apr()) model = keys_.String("model_type");
     std::string name = model.value_or("");
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     if (keys_.apr()) {
       const bool merges = keys_.Find("merges") != nullptr && keys_.Find("merges")->size() > 0;
       if (name == "bpe" || (name.empty() && merges)) return "gpt2";
@@ -131,7 +135,8 @@ class MetadataLoader {
     vocabulary_.Reserve(pieces_.size(), bytes);
     for (size_t i = 0; i < pieces_.size(); ++i) {
       // Text is decoded as UTF-8 everywhere below, so a piece that is not is refused here.
-      if (!IsValidUtf8(pieces_[i])) keys_.Fail("tokens", fmt::format("piece {} is not valid UTF-8", i));
+      if (!IsValidUtf8(pieces_[i]))
+        keys_.Fail("tokens", fmt::format("piece {} is not valid UTF-8", i));
       vocabulary_.Add(static_cast<uint32_t>(i), pieces_[i]);
     }
     vocabulary_.BuildIndex(true);
@@ -200,7 +205,8 @@ class MetadataLoader {
     pre_ = pre;
     parts_->description.pre_name = name;
     parts_->splitter = MakeSplitterOf(*pre);
-    parts_->description.pre_tokenizer = fmt::format("{} ({} pattern(s)), ByteLevel", name, pre->patterns.size());
+    parts_->description.pre_tokenizer =
+        fmt::format("{} ({} pattern(s)), ByteLevel", name, pre->patterns.size());
     if (pre->nfc) {
       parts_->normalizer = MakeNormalForm(NormalForm::kNfc);
       parts_->description.notes.push_back("NFC as the model family's tokenizer.json has it");
@@ -226,7 +232,8 @@ class MetadataLoader {
       parts_->description.notes.push_back(fmt::format(
           "{} merges name pieces that the vocabulary lacks and are left out", rules.skipped()));
     }
-    auto model = std::make_unique<BpeModel>(std::move(vocabulary_), std::move(rules), std::move(options));
+    auto model =
+        std::make_unique<BpeModel>(std::move(vocabulary_), std::move(rules), std::move(options));
     parts_->byte_level = ByteLevelEncoder::Make(*model);
     parts_->model = std::move(model);
     parts_->decoder = MakeByteLevelDecoder();
@@ -252,11 +259,13 @@ class MetadataLoader {
   NormalizerPtr SpaceSteps(bool prefix, bool remove_extra) {
     std::vector<NormalizerPtr> steps;
     if (const MetaValue* map = keys_.Find("precompiled_charsmap")) {
-      if (map->type() != MetaValue::Type::kArray) keys_.Fail("precompiled_charsmap", "is not an array");
+      if (map->type() != MetaValue::Type::kArray)
+        keys_.Fail("precompiled_charsmap", "is not an array");
       const std::string_view blob = AsText(map->array_bytes());
       if (!blob.empty()) steps.push_back(MakeCharsmap(blob, CharsmapMatch::kLongest));
     }
-    steps.push_back(MakeSpaceNormalizer({.remove_extra = remove_extra, .dummy_prefix = prefix, .escape = true}));
+    steps.push_back(MakeSpaceNormalizer(
+        {.remove_extra = remove_extra, .dummy_prefix = prefix, .escape = true}));
     return steps.size() == 1 ? std::move(steps[0]) : MakeNormalizerSequence(std::move(steps));
   }
 
@@ -337,8 +346,8 @@ class MetadataLoader {
     if (sep && !eos && separator) parts_->suffix.push_back(*separator);
   }
   void Note(std::string_view flag, std::string_view id) {
-    parts_->description.notes.push_back(
-        fmt::format("{} holds and {} is not a token: nothing is added", keys_.Name(flag), keys_.Name(id)));
+    parts_->description.notes.push_back(fmt::format(
+        "{} holds and {} is not a token: nothing is added", keys_.Name(flag), keys_.Name(id)));
   }
 
   Keys keys_;

@@ -1,5 +1,6 @@
 // Loading a SentencePiece tokenizer.model: a protocol buffer, ModelProto of google/sentencepiece,
-// src/sentencepiece_model.proto. Only the wire format's own rules are relied upon; unknown fields are skipped.
+// src/sentencepiece_model.proto. Only the wire format's own rules are relied upon; unknown fields
+// are skipped.
 #include <fmt/format.h>
 
 #include <bit>
@@ -21,9 +22,9 @@ class Message {
 
   struct Field {
     uint32_t number = 0;
-    uint64_t value = 0;       // varint or fixed
-    std::string_view bytes;   // length-delimited
-    uint64_t offset = 0;      // of `bytes` in the file
+    uint64_t value = 0;      // varint or fixed
+    std::string_view bytes;  // length-delimited
+    uint64_t offset = 0;     // of `bytes` in the file
     bool is_bytes = false;
   };
 
@@ -34,8 +35,12 @@ class Message {
     field.number = static_cast<uint32_t>(tag >> 3);
     if (tag >> 3 == 0 || tag >> 32 != 0) reader_.Fail("a protobuf field has an impossible number");
     switch (tag & 7) {
-      case 0: field.value = Varint(); break;
-      case 1: field.value = reader_.Read<uint64_t>("a 64-bit field"); break;
+      case 0:
+        field.value = Varint();
+        break;
+      case 1:
+        field.value = reader_.Read<uint64_t>("a 64-bit field");
+        break;
       case 2: {
         const uint64_t size = Varint();
         field.offset = reader_.offset();
@@ -43,14 +48,18 @@ class Message {
         field.is_bytes = true;
         break;
       }
-      case 5: field.value = reader_.Read<uint32_t>("a 32-bit field"); break;
-      default: reader_.Fail(fmt::format("protobuf wire type {} is not used by this format", tag & 7));
+      case 5:
+        field.value = reader_.Read<uint32_t>("a 32-bit field");
+        break;
+      default:
+        reader_.Fail(fmt::format("protobuf wire type {} is not used by this format", tag & 7));
     }
     return true;
   }
 
   Message Sub(const Field& field) const {
-    if (!field.is_bytes) reader_.Fail(fmt::format("protobuf field {} is not a message", field.number));
+    if (!field.is_bytes)
+      reader_.Fail(fmt::format("protobuf field {} is not a message", field.number));
     return Message(field.bytes, reader_.file(), field.offset);
   }
   [[noreturn]] void Fail(std::string what) const { reader_.Fail(std::move(what)); }
@@ -80,7 +89,8 @@ struct SentencePieceSpec {
 
 class SentencePieceLoader {
  public:
-  SentencePieceLoader(std::string_view bytes, std::string file) : bytes_(bytes), file_(std::move(file)) {}
+  SentencePieceLoader(std::string_view bytes, std::string file)
+      : bytes_(bytes), file_(std::move(file)) {}
 
   std::unique_ptr<TokenizerParts> Run() {
     Message model(bytes_, file_, 0);
@@ -149,14 +159,18 @@ class SentencePieceLoader {
     const auto refuse = [&](std::string what, const char* key) {
       throw Error(ErrorCode::kModelLoad, std::move(what), {.file = file_, .tensor = key});
     };
-    if (spec_.space_as_suffix) refuse("pieces with the space behind them are not supported", "treat_whitespace_as_suffix");
+    if (spec_.space_as_suffix)
+      refuse("pieces with the space behind them are not supported", "treat_whitespace_as_suffix");
     if (spec_.model_type != 1 && spec_.model_type != 2) {
-      refuse(fmt::format("model type {} (neither unigram nor BPE) is not supported", spec_.model_type), "model_type");
+      refuse(
+          fmt::format("model type {} (neither unigram nor BPE) is not supported", spec_.model_type),
+          "model_type");
     }
     auto parts = std::make_unique<TokenizerParts>();
     parts->description.source = "tokenizer.model";
     std::vector<NormalizerPtr> steps;
-    if (!spec_.charsmap.empty()) steps.push_back(MakeCharsmap(spec_.charsmap, CharsmapMatch::kLongest));
+    if (!spec_.charsmap.empty())
+      steps.push_back(MakeCharsmap(spec_.charsmap, CharsmapMatch::kLongest));
     steps.push_back(MakeSpaceNormalizer({.remove_extra = spec_.remove_extra,
                                          .dummy_prefix = spec_.dummy_prefix,
                                          .escape = spec_.escape}));
@@ -183,8 +197,8 @@ class SentencePieceLoader {
     return parts;
   }
 
-  // Ids by their usual names, and what transformers' slow tokenizers of the two model kinds put around a
-  // text (Llama: BOS; T5: EOS): the file itself says nothing of that.
+  // Ids by their usual names, and what transformers' slow tokenizers of the two model kinds put
+  // around a text (Llama: BOS; T5: EOS): the file itself says nothing of that.
   void SetSpecial(TokenizerParts& parts) {
     std::vector<AddedToken> tokens;
     for (uint32_t id = 0; id < types_.size(); ++id) {

@@ -54,10 +54,12 @@ void MergeByScan(const Pairs& pairs, Symbols& symbols, uint32_t end, MergeScratc
     if (moved > 0) std::copy_n(merges + best + 2, moved - 1, merges + best + 1);
     --count;
     if (best > 0) {
-      merges[best - 1] = pairs(ids[best - 1], ids[best], begins[best - 1], begins[best], end_of(best));
+      merges[best - 1] =
+          pairs(ids[best - 1], ids[best], begins[best - 1], begins[best], end_of(best));
     }
     if (best + 1 < count) {
-      merges[best] = pairs(ids[best], ids[best + 1], begins[best], begins[best + 1], end_of(best + 1));
+      merges[best] =
+          pairs(ids[best], ids[best + 1], begins[best], begins[best + 1], end_of(best + 1));
     }
   }
   symbols.ids.resize(count);
@@ -107,8 +109,9 @@ class HeapMerger {
       return;
     }
     const uint32_t after = s_.next[right];
-    const Merge merge = pairs_(symbols_.ids[at], symbols_.ids[right], symbols_.begins[at],
-                               symbols_.begins[right], after == kEnd ? end_ : symbols_.begins[after]);
+    const Merge merge =
+        pairs_(symbols_.ids[at], symbols_.ids[right], symbols_.begins[at], symbols_.begins[right],
+               after == kEnd ? end_ : symbols_.begins[after]);
     s_.merges[at] = merge;
     if (merge.rank == kNoRank) return;
     s_.heap.push_back({static_cast<uint64_t>(merge.rank) << 32 | at, merge.id});
@@ -205,12 +208,13 @@ void MergeInWindows(const MergeTable& table, Symbols& symbols, uint32_t end, siz
     size_t keep = 0;  // tokens of `done` that end at or before symbol `from`
     if (!done.ids.empty()) {
       const size_t target = to > overlap ? to - overlap : 0;
-      keep = static_cast<size_t>(std::upper_bound(done.begins.begin(), done.begins.end(),
-                                                  symbols.begins[target]) -
-                                 done.begins.begin()) - 1;
-      from = static_cast<size_t>(std::lower_bound(symbols.begins.begin(), symbols.begins.end(),
-                                                  done.begins[keep]) -
-                                 symbols.begins.begin());
+      keep = static_cast<size_t>(
+                 std::upper_bound(done.begins.begin(), done.begins.end(), symbols.begins[target]) -
+                 done.begins.begin()) -
+             1;
+      from = static_cast<size_t>(
+          std::lower_bound(symbols.begins.begin(), symbols.begins.end(), done.begins[keep]) -
+          symbols.begins.begin());
     }
     const size_t reached = to;
     to = std::min(count, from + window);

@@ -46,9 +46,7 @@ class MergeTable {
     uint64_t key = kEmpty;
     Merge merge;
   };
-  static uint64_t Hash(uint64_t key) {
-    return (key ^ key >> 29) * 0x9E3779B97F4A7C15u;
-  }
+  static uint64_t Hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15u; }
   void Grow(size_t capacity);
 
   std::vector<Slot> slots_ = std::vector<Slot>(2);
@@ -57,8 +55,8 @@ class MergeTable {
   size_t size_ = 0;
 };
 
-// A word on its way: symbol i has id ids[i] and begins at byte begins[i]; it ends where the next one
-// begins.
+// A word on its way: symbol i has id ids[i] and begins at byte begins[i]; it ends where the next
+// one begins.
 struct Symbols {
   std::vector<uint32_t> ids;
   std::vector<uint32_t> begins;
@@ -100,9 +98,9 @@ void MergeAll(const MergeTable& table, Symbols& symbols, uint32_t end, MergeScra
 void MergeAll(PairSource& source, Symbols& symbols, uint32_t end, MergeScratch& scratch);
 
 // The same by overlapping windows of `window` symbols. Right only for a table in which every merge
-// ranks after all merges that make its parts: then a sequence of tokens is the result exactly if each
-// two neighbours are the result of their own bytes, so two windows that share a token can be joined
-// there. Falls back to MergeAll where two windows share none.
+// ranks after all merges that make its parts: then a sequence of tokens is the result exactly if
+// each two neighbours are the result of their own bytes, so two windows that share a token can be
+// joined there. Falls back to MergeAll where two windows share none.
 void MergeInWindows(const MergeTable& table, Symbols& symbols, uint32_t end, size_t window,
                     MergeScratch& scratch);
 

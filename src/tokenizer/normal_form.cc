@@ -51,7 +51,8 @@ class SegmentNormalizer {
   // composes with what stands before.
   bool BeginsSegment(char32_t cp) {
     if (cp < 0xC0) return true;
-    if (compose_ && !(options_ & UTF8PROC_COMPAT)) return !(unicode::CharFlags(cp) & unicode::kNfcCheck);
+    if (compose_ && !(options_ & UTF8PROC_COMPAT))
+      return !(unicode::CharFlags(cp) & unicode::kNfcCheck);
     Decompose(cp, one_);
     return !(unicode::CharFlags(static_cast<char32_t>(one_[0])) & unicode::kNfcCheck);
   }
@@ -67,9 +68,9 @@ class SegmentNormalizer {
     OrderMarks(points_);
     size_t count = points_.size();
     if (compose_) {
-      const auto composed =
-          utf8proc_normalize_utf32(points_.data(), static_cast<utf8proc_ssize_t>(count),
-                                   static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+      const auto composed = utf8proc_normalize_utf32(
+          points_.data(), static_cast<utf8proc_ssize_t>(count),
+          static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
       if (composed >= 0) count = static_cast<size_t>(composed);
     }
     for (size_t i = 0; i < count; ++i) unicode::AppendUtf8(static_cast<char32_t>(points_[i]), out);

@@ -71,8 +71,9 @@ class BertNormalizer final : public Normalizer {
     return t;
   }
   std::string Describe() const override {
-    return fmt::format("Bert(clean_text={}, handle_chinese_chars={}, strip_accents={}, lowercase={})",
-                       o_.clean_text, o_.handle_chinese_chars, o_.strip_accents, o_.lowercase);
+    return fmt::format(
+        "Bert(clean_text={}, handle_chinese_chars={}, strip_accents={}, lowercase={})",
+        o_.clean_text, o_.handle_chinese_chars, o_.strip_accents, o_.lowercase);
   }
 
  private:
@@ -113,13 +114,13 @@ class CharacterNormalizer final : public Normalizer {
 };
 
 void MapNmt(char32_t cp, std::string& out) {
-  if ((cp >= 1 && cp <= 8) || cp == 0x0B || (cp >= 0x0E && cp <= 0x1F) || cp == 0x7F || cp == 0x8F ||
-      cp == 0x9F) {
+  if ((cp >= 1 && cp <= 8) || cp == 0x0B || (cp >= 0x0E && cp <= 0x1F) || cp == 0x7F ||
+      cp == 0x8F || cp == 0x9F) {
     return;
   }
   const bool space = cp == 9 || cp == 0x0A || cp == 0x0C || cp == 0x0D || cp == 0x1680 ||
-                     (cp >= 0x200B && cp <= 0x200F) || cp == 0x2028 || cp == 0x2029 || cp == 0x2581 ||
-                     cp == 0xFEFF || cp == 0xFFFD;
+                     (cp >= 0x200B && cp <= 0x200F) || cp == 0x2028 || cp == 0x2029 ||
+                     cp == 0x2581 || cp == 0xFEFF || cp == 0xFFFD;
   unicode::AppendUtf8(space ? U' ' : cp, out);
 }
 
@@ -144,7 +145,9 @@ class Strip final : public Normalizer {
     out.Copy(text, begin, end);
     return out;
   }
-  std::string Describe() const override { return fmt::format("Strip(left={}, right={})", left_, right_); }
+  std::string Describe() const override {
+    return fmt::format("Strip(left={}, right={})", left_, right_);
+  }
 
  private:
   bool left_, right_;
@@ -279,7 +282,9 @@ NormalizerPtr MakeStripAccents() {
 }
 NormalizerPtr MakeNmt() { return std::make_unique<CharacterNormalizer>("Nmt", MapNmt); }
 NormalizerPtr MakeStrip(bool left, bool right) { return std::make_unique<Strip>(left, right); }
-NormalizerPtr MakePrepend(std::string prefix) { return std::make_unique<Prepend>(std::move(prefix)); }
+NormalizerPtr MakePrepend(std::string prefix) {
+  return std::make_unique<Prepend>(std::move(prefix));
+}
 NormalizerPtr MakeReplace(Pattern pattern, std::string content) {
   return std::make_unique<Replace>(std::move(pattern), std::move(content));
 }

@@ -41,11 +41,11 @@ NormalizerPtr MakeReplace(Pattern pattern, std::string content);
 NormalizerPtr MakeByteLevelNormalizer();
 NormalizerPtr MakeNormalizerSequence(std::vector<NormalizerPtr> steps);
 
-// SentencePiece's precompiled character map: a double-array trie of UTF-8 keys and the texts they become.
-// `blob`: uint32 size of the trie in bytes, the trie, the texts, each ended by a zero byte. Throws
-// kInvalidFormat (key "precompiled_charsmap").
-// kGraphemes: as tokenizers (whole graphemes first, then characters, shortest match); kLongest: as
-// SentencePiece (longest match at each position).
+// SentencePiece's precompiled character map: a double-array trie of UTF-8 keys and the texts they
+// become. `blob`: uint32 size of the trie in bytes, the trie, the texts, each ended by a zero byte.
+// Throws kInvalidFormat (key "precompiled_charsmap"). kGraphemes: as tokenizers (whole graphemes
+// first, then characters, shortest match); kLongest: as SentencePiece (longest match at each
+// position).
 enum class CharsmapMatch { kGraphemes, kLongest };
 NormalizerPtr MakeCharsmap(std::string_view blob, CharsmapMatch match);
 

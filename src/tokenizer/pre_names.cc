@@ -1,5 +1,5 @@
-// See pre_names.h. Names: ggml-org/llama.cpp, src/llama-vocab.cpp. Patterns: the tokenizer.json that each
-// family publishes.
+// See pre_names.h. Names: ggml-org/llama.cpp, src/llama-vocab.cpp. Patterns: the tokenizer.json
+// that each family publishes.
 #include "tokenizer/pre_names.h"
 
 namespace apr {
@@ -49,38 +49,24 @@ constexpr char kKimiK2[] =
     R"re(!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*()re"
     R"re(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\)re"
     R"re(S)|\s+)re";
-constexpr char kBloom[] =
-    R"re( ?[^(\s|.,!?…。，、।۔،)]+)re";
-constexpr char kFalconPunctuation[] =
-    R"re([\p{P}\$\+<=>\^~\|`]+)re";
-constexpr char kDefaultPunctuation[] =
-    R"re([\p{P}\$\+<=>\^~\|]+)re";
-constexpr char kThreeDigits[] =
-    R"re([0-9][0-9][0-9])re";
-constexpr char kNumber[] =
-    R"re(\p{N})re";
-constexpr char kNumbers[] =
-    R"re(\p{N}+)re";
-constexpr char kNumbers3[] =
-    R"re(\p{N}{1,3})re";
-constexpr char kLineBreak[] =
-    R"re([\r\n])re";
+constexpr char kBloom[] = R"re( ?[^(\s|.,!?…。，、।۔،)]+)re";
+constexpr char kFalconPunctuation[] = R"re([\p{P}\$\+<=>\^~\|`]+)re";
+constexpr char kDefaultPunctuation[] = R"re([\p{P}\$\+<=>\^~\|]+)re";
+constexpr char kThreeDigits[] = R"re([0-9][0-9][0-9])re";
+constexpr char kNumber[] = R"re(\p{N})re";
+constexpr char kNumbers[] = R"re(\p{N}+)re";
+constexpr char kNumbers3[] = R"re(\p{N}{1,3})re";
+constexpr char kLineBreak[] = R"re([\r\n])re";
 constexpr char kDeepseekLetters[] =
     R"re(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-)re"
     R"re(ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮ)re"
     R"re(ⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)re";
-constexpr char kDeepseekPunctuation[] =
-    R"re(\s?[!-/:-~！-／：-～‘-‟　-。]+)re";
-constexpr char kTrailingSpace[] =
-    R"re(\s+\z)re";
-constexpr char kDeepseekCjk[] =
-    R"re([一-龥ࠀ-一가-퟿]+)re";
-constexpr char kCoderLetters[] =
-    R"re(\s?\p{L}+)re";
-constexpr char kCoderPunctuation[] =
-    R"re(\s?\p{P}+)re";
-constexpr char kDeepseek3Cjk[] =
-    R"re([一-龥぀-ゟ゠-ヿ]+)re";
+constexpr char kDeepseekPunctuation[] = R"re(\s?[!-/:-~！-／：-～‘-‟　-。]+)re";
+constexpr char kTrailingSpace[] = R"re(\s+\z)re";
+constexpr char kDeepseekCjk[] = R"re([一-龥ࠀ-一가-퟿]+)re";
+constexpr char kCoderLetters[] = R"re(\s?\p{L}+)re";
+constexpr char kCoderPunctuation[] = R"re(\s?\p{P}+)re";
+constexpr char kDeepseek3Cjk[] = R"re([一-龥぀-ゟ゠-ヿ]+)re";
 constexpr char kDeepseek3[] =
     R"re([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)re"
     R"re(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)re";
@@ -91,20 +77,13 @@ constexpr char kYoutu[] =
     R"re(t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm)re"
     R"re(}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\)re"
     R"re(n]+|\s+(?!\S)|\s+)re";
-constexpr char kLines[] =
-    R"re([^\n]+|[\n]+)re";
-constexpr char kThousands[] =
-    R"re((?=(\d{3})+(?!\d)))re";
-constexpr char kDigitGroups[] =
-    R"re(\d{1,3}(?=(?:\d{3})*\b))re";
-constexpr char kSentinel[] =
-    R"re(<sentinel:[0-9]+>)re";
-constexpr char kImage[] =
-    R"re((IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z)re";
-constexpr char kChameleonSpace[] =
-    R"re(([\t\n]|    |  ))re";
-constexpr char kChameleonPunctuation[] =
-    R"re([\p{P}!-/:-@\[-`{-~])re";
+constexpr char kLines[] = R"re([^\n]+|[\n]+)re";
+constexpr char kThousands[] = R"re((?=(\d{3})+(?!\d)))re";
+constexpr char kDigitGroups[] = R"re(\d{1,3}(?=(?:\d{3})*\b))re";
+constexpr char kSentinel[] = R"re(<sentinel:[0-9]+>)re";
+constexpr char kImage[] = R"re((IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z)re";
+constexpr char kChameleonSpace[] = R"re(([\t\n]|    |  ))re";
+constexpr char kChameleonPunctuation[] = R"re([\p{P}!-/:-@\[-`{-~])re";
 
 const std::vector<PreName>& Names() {
   static const std::vector<PreName> names = {
@@ -124,8 +103,11 @@ const std::vector<PreName>& Names() {
       {.name = "glm4", .patterns = {kLlama3}, .ignore_merges = true},
       {.name = "glm5", .patterns = {kLlama3}, .ignore_merges = true},
       {.name = "minicpm5", .patterns = {kNumbers3, kAnyDigits}, .ignore_merges = true},
-      {.name = "deepseek-llm", .patterns = {kLineBreak, kDeepseekLetters, kDeepseekPunctuation, kTrailingSpace, kDeepseekCjk, kNumbers}},
-      {.name = "deepseek-coder", .patterns = {kLineBreak, kCoderLetters, kCoderPunctuation, kDeepseekCjk, kNumber}},
+      {.name = "deepseek-llm",
+       .patterns = {kLineBreak, kDeepseekLetters, kDeepseekPunctuation, kTrailingSpace,
+                    kDeepseekCjk, kNumbers}},
+      {.name = "deepseek-coder",
+       .patterns = {kLineBreak, kCoderLetters, kCoderPunctuation, kDeepseekCjk, kNumber}},
       {.name = "deepseek-v3", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
       {.name = "hunyuan-dense", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
       {.name = "joyai-llm", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
@@ -176,7 +158,9 @@ const std::vector<PreName>& Names() {
       {.name = "tekken", .patterns = {kTekken}, .ignore_merges = true, .add_bos = true},
       {.name = "jais-2", .patterns = {kJais2}},
       {.name = "exaone-moe", .patterns = {kExaoneMoe}},
-      {.name = "chameleon", .patterns = {kSentinel, kImage, kChameleonSpace, kNumber, kChameleonPunctuation, kGpt2}, .add_bos = true},
+      {.name = "chameleon",
+       .patterns = {kSentinel, kImage, kChameleonSpace, kNumber, kChameleonPunctuation, kGpt2},
+       .add_bos = true},
       {.name = "gpt-4o", .patterns = {kGpt4o}},
       {.name = "llama4", .patterns = {kGpt4o}},
       {.name = "kanana2", .patterns = {kGpt4o}},

@@ -13,7 +13,8 @@ struct PreName {
   bool ignore_merges = false;
   bool add_bos = false;  // where the file does not say
   bool add_sep = false;
-  bool nfc = false;      // the model's own tokenizer.json normalises to NFC, which the GGUF does not say
+  bool nfc =
+      false;  // the model's own tokenizer.json normalises to NFC, which the GGUF does not say
 };
 
 // nullptr for an unknown name.

@@ -29,7 +29,8 @@ using Stretches = std::vector<Stretch>;
 // Matches and what lies between them.
 class StretchList {
  public:
-  StretchList(std::string_view text, bool invert) : size_(static_cast<uint32_t>(text.size())), invert_(invert) {}
+  StretchList(std::string_view text, bool invert)
+      : size_(static_cast<uint32_t>(text.size())), invert_(invert) {}
   void AddMatch(size_t begin, size_t end) {
     const auto b = static_cast<uint32_t>(begin);
     const auto e = static_cast<uint32_t>(end);
@@ -65,9 +66,11 @@ Stretches Combine(Stretches list, SplitBehavior behavior) {
   Stretches out;
   bool previous = false;
   switch (behavior) {
-    case SplitBehavior::kIsolated: return list;
+    case SplitBehavior::kIsolated:
+      return list;
     case SplitBehavior::kRemoved:
-      std::copy_if(list.begin(), list.end(), std::back_inserter(out), [](auto& s) { return !s.match; });
+      std::copy_if(list.begin(), list.end(), std::back_inserter(out),
+                   [](auto& s) { return !s.match; });
       return out;
     case SplitBehavior::kMergedWithPrevious:
       for (const Stretch& s : list) {
@@ -143,11 +146,12 @@ class Split final : public PreTokenizer {
   }
   std::string Describe() const override {
     return fmt::format("Split({} \"{}\", {}{})", pattern_.regex() ? "regex" : "string",
-                       pattern_.source(), SplitBehaviorName(behavior_), invert_ ? ", inverted" : "");
+                       pattern_.source(), SplitBehaviorName(behavior_),
+                       invert_ ? ", inverted" : "");
   }
   std::unique_ptr<const Splitter> AsSplitter() const override {
-    // Matches or gaps isolated: which of them is the "match" makes no difference. A pattern that covers
-    // every text may also have its gaps, of which there are none, removed.
+    // Matches or gaps isolated: which of them is the "match" makes no difference. A pattern that
+    // covers every text may also have its gaps, of which there are none, removed.
     if (!pattern_.regex()) return nullptr;
     auto scanner = MakeScanner(pattern_.source());
     const bool total = scanner != nullptr && behavior_ == SplitBehavior::kRemoved && invert_;
@@ -226,7 +230,8 @@ class Metaspace final : public PreTokenizer {
     if (!options_.split) return;
     Cut(list, SplitBehavior::kMergedWithNext, [&](std::string_view text) {
       StretchList stretches(text, false);
-      for (size_t at = text.find(mark); at != std::string_view::npos; at = text.find(mark, at + mark.size())) {
+      for (size_t at = text.find(mark); at != std::string_view::npos;
+           at = text.find(mark, at + mark.size())) {
         stretches.AddMatch(at, at + mark.size());
       }
       return stretches.Finish();
@@ -250,8 +255,10 @@ bool IsSpace(char32_t cp) { return unicode::CharFlags(cp) & kSpace; }
 class Bert final : public PreTokenizer {
  public:
   void Apply(PieceList& list) const override {
-    Cut(list, SplitBehavior::kRemoved, [](std::string_view t) { return MatchCharacters(t, IsSpace); });
-    Cut(list, SplitBehavior::kIsolated, [](std::string_view t) { return MatchCharacters(t, IsPunctuation); });
+    Cut(list, SplitBehavior::kRemoved,
+        [](std::string_view t) { return MatchCharacters(t, IsSpace); });
+    Cut(list, SplitBehavior::kIsolated,
+        [](std::string_view t) { return MatchCharacters(t, IsPunctuation); });
   }
   std::string Describe() const override { return "Bert"; }
 };
@@ -327,7 +334,9 @@ class Delimiter final : public PreTokenizer {
       return stretches.Finish();
     });
   }
-  std::string Describe() const override { return fmt::format("CharDelimiterSplit(\"{}\")", delimiter_.source()); }
+  std::string Describe() const override {
+    return fmt::format("CharDelimiterSplit(\"{}\")", delimiter_.source());
+  }
 
  private:
   Pattern delimiter_;
@@ -422,8 +431,8 @@ PreTokenizerPtr MakeWhitespaceSplit() {
   return std::make_unique<CharacterSplit>("WhitespaceSplit", IsSpace, SplitBehavior::kRemoved);
 }
 PreTokenizerPtr MakePunctuation(SplitBehavior behavior) {
-  return std::make_unique<CharacterSplit>(fmt::format("Punctuation({})", SplitBehaviorName(behavior)),
-                                          IsPunctuation, behavior);
+  return std::make_unique<CharacterSplit>(
+      fmt::format("Punctuation({})", SplitBehaviorName(behavior)), IsPunctuation, behavior);
 }
 PreTokenizerPtr MakeDigits(bool individual) {
   return std::make_unique<CharacterSplit>(

@@ -1,5 +1,5 @@
-// The pre-tokenizers of tokenizer.json: steps that cut the text into the pieces that the model sees.
-// Semantics as huggingface/tokenizers, tokenizers/src/pre_tokenizers/.
+// The pre-tokenizers of tokenizer.json: steps that cut the text into the pieces that the model
+// sees. Semantics as huggingface/tokenizers, tokenizers/src/pre_tokenizers/.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ PreTokenizerPtr MakeSplit(Pattern pattern, SplitBehavior behavior, bool invert);
 PreTokenizerPtr MakeByteLevel(const ByteLevelOptions& options);
 PreTokenizerPtr MakeMetaspace(const MetaspaceOptions& options);
 PreTokenizerPtr MakeBertPreTokenizer();
-PreTokenizerPtr MakeWhitespace();       // \w+|[^\w\s]+
+PreTokenizerPtr MakeWhitespace();  // \w+|[^\w\s]+
 PreTokenizerPtr MakeWhitespaceSplit();
 PreTokenizerPtr MakePunctuation(SplitBehavior behavior);
 PreTokenizerPtr MakeDigits(bool individual);

@@ -22,8 +22,8 @@ constexpr size_t kJitStackBytes = 1 << 20;
 constexpr char kSpaceSet[] =
     R"(\x{09}-\x{0D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
-// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), and the flag
-// letter m of (?m...) (dot matches newline in Ruby).
+// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), and the
+// flag letter m of (?m...) (dot matches newline in Ruby).
 std::string Translate(std::string_view in) {
   std::string out;
   size_t depth = 0;  // of [ ]
@@ -54,9 +54,12 @@ std::string Translate(std::string_view in) {
       }
     }
     if (depth > 0 && (in.substr(i, 2) == "&&" || in.substr(i, 2) == "[^")) {
-      throw Error(ErrorCode::kModelLoad,
-                  fmt::format("the pattern \"{}\" subtracts or intersects character classes, which is "
-                              "not supported", in), {.tensor = "Regex"});
+      throw Error(
+          ErrorCode::kModelLoad,
+          fmt::format("the pattern \"{}\" subtracts or intersects character classes, which is "
+                      "not supported",
+                      in),
+          {.tensor = "Regex"});
     }
     if (c == '[') {
       if (depth++ > 0) continue;  // a class inside a class is their union
@@ -86,7 +89,8 @@ std::string Translate(std::string_view in) {
 
 std::string MessageOf(int code) {
   PCRE2_UCHAR buffer[256];
-  if (pcre2_get_error_message(code, buffer, sizeof buffer) < 0) return fmt::format("error {}", code);
+  if (pcre2_get_error_message(code, buffer, sizeof buffer) < 0)
+    return fmt::format("error {}", code);
   return reinterpret_cast<const char*>(buffer);
 }
 

@@ -42,7 +42,8 @@ class SentencePieceBpe::Pairs final : public PairSource {
  public:
   Pairs(const SentencePieceBpe& model, std::string_view word) : model_(model), word_(word) {}
 
-  Merge Pair(uint32_t left, uint32_t right, uint32_t begin, uint32_t middle, uint32_t end) override {
+  Merge Pair(uint32_t left, uint32_t right, uint32_t begin, uint32_t middle,
+             uint32_t end) override {
     if ((left | right) & kFrozen) return {};
     if (end - begin > model_.vocabulary_.longest()) return {};
     const std::string_view piece = word_.substr(begin, end - begin);
@@ -75,7 +76,8 @@ SentencePieceBpe::SentencePieceBpe(Vocabulary vocabulary, ScoredPieces pieces)
   for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.Piece(id);
     if (pieces_.types[id] == PieceType::kUserDefined) user_defined_.Insert(EscapeSpaces(piece), id);
-    for (size_t at = piece.find(kMark, 1); at != std::string_view::npos; at = piece.find(kMark, at + 1)) {
+    for (size_t at = piece.find(kMark, 1); at != std::string_view::npos;
+         at = piece.find(kMark, at + 1)) {
       if (at >= kMark.size() && piece.substr(at - kMark.size(), kMark.size()) == kMark) continue;
       cut_before_space_[static_cast<unsigned char>(piece[at - 1])] = false;
     }
@@ -86,12 +88,14 @@ std::optional<uint32_t> SentencePieceBpe::FindPiece(std::string_view piece) cons
   const auto id = vocabulary_.Find(piece);
   if (!id) return std::nullopt;
   const PieceType type = pieces_.types[*id];
-  const bool text = type == PieceType::kNormal || type == PieceType::kUserDefined || type == PieceType::kUnused;
+  const bool text =
+      type == PieceType::kNormal || type == PieceType::kUserDefined || type == PieceType::kUnused;
   return text ? id : std::nullopt;
 }
 
 void SentencePieceBpe::SplitAtSpaces(std::string_view text, std::vector<uint32_t>& ends) const {
-  for (size_t at = text.find(kMark, 1); at != std::string_view::npos; at = text.find(kMark, at + 1)) {
+  for (size_t at = text.find(kMark, 1); at != std::string_view::npos;
+       at = text.find(kMark, at + 1)) {
     if (at >= kMark.size() && text.substr(at - kMark.size(), kMark.size()) == kMark) continue;
     if (cut_before_space_[static_cast<unsigned char>(text[at - 1])]) {
       ends.push_back(static_cast<uint32_t>(at));
@@ -161,8 +165,8 @@ void SentencePieceBpe::EncodeWord(std::string_view word, uint32_t offset, TokenS
     const size_t before = sink.ids.size();
     Emit(pairs, symbols.begins[i], end, offset, sink);
     // Unknown characters in a row are one unknown token.
-    if (fuse && before > 0 && i > 0 && sink.ids.size() == before + 1 &&
-        sink.ids[before] == unk && sink.ids[before - 1] == unk) {
+    if (fuse && before > 0 && i > 0 && sink.ids.size() == before + 1 && sink.ids[before] == unk &&
+        sink.ids[before - 1] == unk) {
       sink.ids.pop_back();
       if (sink.spans != nullptr) {
         const uint32_t stop = sink.spans->back().end;
@@ -173,7 +177,8 @@ void SentencePieceBpe::EncodeWord(std::string_view word, uint32_t offset, TokenS
   }
 }
 
-void SentencePieceBpe::Encode(std::string_view text, TokenSink& sink, EncodeScratch& scratch) const {
+void SentencePieceBpe::Encode(std::string_view text, TokenSink& sink,
+                              EncodeScratch& scratch) const {
   std::vector<uint32_t>& ends = scratch.ends;
   ends.clear();
   // Unknown tokens fuse across words, so only a model with byte fallback may cut.
@@ -191,12 +196,13 @@ void SentencePieceBpe::Encode(std::string_view text, TokenSink& sink, EncodeScra
     return;
   }
   if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
-  EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
-    scratch.ids.clear();
-    TokenSink inner{scratch.ids};
-    EncodeWord(word, 0, inner, scratch);
-    return scratch.ids;
-  });
+  EncodeThroughCache(
+      *scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
+        scratch.ids.clear();
+        TokenSink inner{scratch.ids};
+        EncodeWord(word, 0, inner, scratch);
+        return scratch.ids;
+      });
 }
 
 }  // namespace apr

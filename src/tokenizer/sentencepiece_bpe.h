@@ -1,7 +1,7 @@
-// SentencePiece's byte-pair model (google/sentencepiece, src/bpe_model.cc): no merges are given; two
-// neighbours merge if their concatenation is a piece, the one of the highest score first, the leftmost
-// among equals. User-defined pieces are cut out first, longest first, and never merged. A character
-// that is no piece becomes its bytes or the unknown token.
+// SentencePiece's byte-pair model (google/sentencepiece, src/bpe_model.cc): no merges are given;
+// two neighbours merge if their concatenation is a piece, the one of the highest score first, the
+// leftmost among equals. User-defined pieces are cut out first, longest first, and never merged. A
+// character that is no piece becomes its bytes or the unknown token.
 #pragma once
 
 #include <memory>
@@ -28,8 +28,8 @@ enum class PieceType : uint8_t {
 inline constexpr char kSpaceMark[] = "\xE2\x96\x81";
 
 struct ScoredPieces {
-  std::vector<float> scores;       // one an id
-  std::vector<PieceType> types;    // one an id
+  std::vector<float> scores;     // one an id
+  std::vector<PieceType> types;  // one an id
   std::optional<uint32_t> unk_id;
   bool byte_fallback = false;
 };
@@ -49,7 +49,8 @@ class SentencePieceBpe final : public TokenModel {
                   EncodeScratch& scratch) const;
   void AppendSymbols(std::string_view word, Symbols& symbols) const;
   // Adds what the symbol [begin, end) of the word becomes; takes unused pieces apart again.
-  void Emit(const Pairs& pairs, uint32_t begin, uint32_t end, uint32_t offset, TokenSink& sink) const;
+  void Emit(const Pairs& pairs, uint32_t begin, uint32_t end, uint32_t offset,
+            TokenSink& sink) const;
   // The id of a piece that text can become: normal, user-defined or unused.
   std::optional<uint32_t> FindPiece(std::string_view piece) const;
 

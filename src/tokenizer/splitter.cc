@@ -63,7 +63,7 @@ class Cursor {
   // then \s+(?!\S), then \s+.
   const char* Space(const char* p, bool newlines) const {
     const char* q = p;
-    const char* last = p;          // begin of the run's last character
+    const char* last = p;  // begin of the run's last character
     const char* after_newline = nullptr;
     while (q < end_) {
       const Character c = At(q);
@@ -94,12 +94,17 @@ size_t Contraction(const char* p, const char* end) {
     case 's':
     case 't':
     case 'm':
-    case 'd': return 2;
+    case 'd':
+      return 2;
     case 'r':
-    case 'v': return end - p >= 3 && at(2) == 'e' ? 3 : 0;
-    case 'l': return end - p >= 3 && at(2) == 'l' ? 3 : 0;
-    case '\xC5': return kAnyCase && end - p >= 3 && p[2] == '\xBF' ? 3 : 0;
-    default: return 0;
+    case 'v':
+      return end - p >= 3 && at(2) == 'e' ? 3 : 0;
+    case 'l':
+      return end - p >= 3 && at(2) == 'l' ? 3 : 0;
+    case '\xC5':
+      return kAnyCase && end - p >= 3 && p[2] == '\xBF' ? 3 : 0;
+    default:
+      return 0;
   }
 }
 
@@ -216,7 +221,8 @@ class RegexSplitter final : public Splitter {
 
 class Chain final : public Splitter {
  public:
-  explicit Chain(std::vector<std::unique_ptr<const Splitter>> stages) : stages_(std::move(stages)) {}
+  explicit Chain(std::vector<std::unique_ptr<const Splitter>> stages)
+      : stages_(std::move(stages)) {}
   void Split(std::string_view text, std::vector<uint32_t>& ends) const override {
     if (text.empty()) return;
     std::vector<uint32_t> pieces{static_cast<uint32_t>(text.size())};

@@ -1,6 +1,6 @@
 // Cutting a text into the pieces that byte-pair merging never crosses, by a published pattern.
-// Patterns of wide use have hand-written scanners (linear, no backtracking); any other pattern runs in
-// PCRE2. Both give the same pieces; a test compares them.
+// Patterns of wide use have hand-written scanners (linear, no backtracking); any other pattern runs
+// in PCRE2. Both give the same pieces; a test compares them.
 #pragma once
 
 #include <cstddef>

@@ -14,7 +14,8 @@ namespace {
 
 // Calls `each(json, out)` for every line; `out` is the line to write.
 template <typename Each>
-LineCounts MapLines(const std::string& input, const std::string& output, Overwrite overwrite, Each&& each) {
+LineCounts MapLines(const std::string& input, const std::string& output, Overwrite overwrite,
+                    Each&& each) {
   const auto file = MappedFile::Open(input);
   const std::string_view text = AsText(file->bytes());
   OutputFile out(output, overwrite);
@@ -27,7 +28,8 @@ LineCounts MapLines(const std::string& input, const std::string& output, Overwri
       std::string result;
       try {
         const Json json = ParseJson(line, input);
-        if (!json.is_object()) throw Error(ErrorCode::kInvalidFormat, "the line is not a JSON object");
+        if (!json.is_object())
+          throw Error(ErrorCode::kInvalidFormat, "the line is not a JSON object");
         result = each(json, counts);
       } catch (const Error& e) {
         throw Error(e.code(), fmt::format("line {}: {}", counts.lines + 1, e.message()),
@@ -45,7 +47,8 @@ LineCounts MapLines(const std::string& input, const std::string& output, Overwri
 
 void AppendNumbers(const std::vector<int32_t>& ids, std::string& out) {
   out += '[';
-  for (size_t i = 0; i < ids.size(); ++i) fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
+  for (size_t i = 0; i < ids.size(); ++i)
+    fmt::format_to(std::back_inserter(out), "{}{}", i ? "," : "", ids[i]);
   out += ']';
 }
 
@@ -60,7 +63,8 @@ bool Flag(const Json& line, const char* key, bool fallback) {
 
 }  // namespace
 
-Json TokenizeToJson(const Tokenizer& tokenizer, std::string_view text, const EncodeOptions& options) {
+Json TokenizeToJson(const Tokenizer& tokenizer, std::string_view text,
+                    const EncodeOptions& options) {
   const Encoding encoding = tokenizer.Encode(text, options);
   Json json = {{"ids", encoding.ids}};
   Json pieces = Json::array();
@@ -75,8 +79,9 @@ Json TokenizeToJson(const Tokenizer& tokenizer, std::string_view text, const Enc
   return json;
 }
 
-LineCounts TokenizeLines(const Tokenizer& tokenizer, const std::string& input, const std::string& output,
-                         const EncodeOptions& options, Overwrite overwrite) {
+LineCounts TokenizeLines(const Tokenizer& tokenizer, const std::string& input,
+                         const std::string& output, const EncodeOptions& options,
+                         Overwrite overwrite) {
   return MapLines(input, output, overwrite, [&](const Json& line, LineCounts& counts) {
     const auto text = line.find("text");
     if (text == line.end()) throw Error(ErrorCode::kInvalidFormat, "there is no \"text\"");
@@ -114,7 +119,8 @@ LineCounts DetokenizeLines(const Tokenizer& tokenizer, const std::string& input,
     std::vector<int32_t> tokens;
     tokens.reserve(ids->size());
     for (const Json& id : *ids) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= tokenizer.vocab_size()) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
+          id.get<int64_t>() >= tokenizer.vocab_size()) {
         throw Error(ErrorCode::kInvalidFormat, fmt::format("{} is not a token id", id.dump()));
       }
       tokens.push_back(id.get<int32_t>());

@@ -11,8 +11,10 @@
 
 namespace apr {
 
-// {"ids": [...], "pieces": [...], "count": n, and with options.offsets "offsets": [[begin, end], ...]}.
-Json TokenizeToJson(const Tokenizer& tokenizer, std::string_view text, const EncodeOptions& options);
+// {"ids": [...], "pieces": [...], "count": n, and with options.offsets "offsets": [[begin, end],
+// ...]}.
+Json TokenizeToJson(const Tokenizer& tokenizer, std::string_view text,
+                    const EncodeOptions& options);
 
 struct LineCounts {
   uint64_t lines = 0;
@@ -20,11 +22,12 @@ struct LineCounts {
   uint64_t text_bytes = 0;
 };
 
-// For every line {"text": ...} of `input` one line {"ids": [...]} (and "offsets") of `output`, in order;
-// a line may override "add_special" and "parse_special"; "text": null gives {"ids": null}. Blank lines
-// are skipped. Throws kInvalidFormat with file and offset of the line.
-LineCounts TokenizeLines(const Tokenizer& tokenizer, const std::string& input, const std::string& output,
-                         const EncodeOptions& options, Overwrite overwrite);
+// For every line {"text": ...} of `input` one line {"ids": [...]} (and "offsets") of `output`, in
+// order; a line may override "add_special" and "parse_special"; "text": null gives {"ids": null}.
+// Blank lines are skipped. Throws kInvalidFormat with file and offset of the line.
+LineCounts TokenizeLines(const Tokenizer& tokenizer, const std::string& input,
+                         const std::string& output, const EncodeOptions& options,
+                         Overwrite overwrite);
 
 // For every line {"ids": [...]} one line {"text": ...}.
 LineCounts DetokenizeLines(const Tokenizer& tokenizer, const std::string& input,

@@ -82,8 +82,11 @@ class Tokenizer::Run {
 
   // Text between added tokens that are looked for before normalisation.
   void EncodeRaw(std::string_view raw, uint32_t offset) {
-    if (!parts_.normalizer && !parts_.added->any(true) && parts_.byte_level && !parts_.prefix_space) {
-      return EncodeBytes(raw, [offset](ByteSpan s) { return ByteSpan{offset + s.begin, offset + s.end}; });
+    if (!parts_.normalizer && !parts_.added->any(true) && parts_.byte_level &&
+        !parts_.prefix_space) {
+      return EncodeBytes(raw, [offset](ByteSpan s) {
+        return ByteSpan{offset + s.begin, offset + s.end};
+      });
     }
     AlignedText text(raw, offset, options_.offsets);
     if (parts_.normalizer) text = parts_.normalizer->Apply(text);
@@ -96,7 +99,8 @@ class Tokenizer::Run {
         continue;
       }
       // The first stretch keeps the place of the text; a later one begins where it came from.
-      const uint32_t begin = part.begin == 0 ? offset : std::max(1u, text.Source(part.begin, part.end).begin);
+      const uint32_t begin =
+          part.begin == 0 ? offset : std::max(1u, text.Source(part.begin, part.end).begin);
       AlignedText slice = AlignedText::Slice(text, part.begin, part.end, begin);
       EncodeNormalized(std::move(slice));
     }
@@ -113,7 +117,8 @@ class Tokenizer::Run {
     if (parts_.pre_tokenizer) parts_.pre_tokenizer->Apply(list);
     for (const ByteSpan piece : list.pieces) {
       if (piece.end == piece.begin) continue;
-      const auto word = std::string_view(list.text.text()).substr(piece.begin, piece.end - piece.begin);
+      const auto word =
+          std::string_view(list.text.text()).substr(piece.begin, piece.end - piece.begin);
       const size_t first = out_.spans.size();
       TokenSink sink{out_.ids, options_.offsets ? &out_.spans : nullptr};
       parts_.model->Encode(word, sink, *loan_);
@@ -145,7 +150,8 @@ Tokenizer::Tokenizer(std::unique_ptr<TokenizerParts> parts) : parts_(std::move(p
   TokenizerDescription& d = parts_->description;
   d.model = parts_->model->kind();
   if (parts_->normalizer) d.normalizer = parts_->normalizer->Describe();
-  if (d.pre_tokenizer.empty() && parts_->pre_tokenizer) d.pre_tokenizer = parts_->pre_tokenizer->Describe();
+  if (d.pre_tokenizer.empty() && parts_->pre_tokenizer)
+    d.pre_tokenizer = parts_->pre_tokenizer->Describe();
   d.decoder = parts_->decoder->Describe();
   d.vocab_size = static_cast<uint32_t>(vocab_size());
   d.byte_level_fast_path = parts_->byte_level != nullptr;
@@ -321,7 +327,8 @@ uint64_t Tokenizer::vocabulary_digest() const {
   return digest;
 }
 
-std::shared_ptr<const Tokenizer> Tokenizer::FromJsonText(std::string_view json, const std::string& name) {
+std::shared_ptr<const Tokenizer> Tokenizer::FromJsonText(std::string_view json,
+                                                         const std::string& name) {
   return std::make_shared<const Tokenizer>(LoadTokenizerJson(json, name));
 }
 
@@ -345,7 +352,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromSentencePieceFile(const std::str
 }
 
 std::shared_ptr<const Tokenizer> Tokenizer::FromModelFile(const ModelFile& file) {
-  if (auto parts = LoadModelMetadata(file)) return std::make_shared<const Tokenizer>(std::move(parts));
+  if (auto parts = LoadModelMetadata(file))
+    return std::make_shared<const Tokenizer>(std::move(parts));
   if (const auto json = file.Companion("tokenizer.json")) return FromJsonFile(*json);
   if (const auto model = file.Companion("tokenizer.model")) return FromSentencePieceFile(*model);
   return nullptr;
@@ -356,7 +364,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::Open(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
     const fs::path folder(path);
-    if (fs::exists(folder / "tokenizer.json", ignored)) return FromJsonFile(folder / "tokenizer.json");
+    if (fs::exists(folder / "tokenizer.json", ignored))
+      return FromJsonFile(folder / "tokenizer.json");
     if (fs::exists(folder / "tokenizer.model", ignored)) {
       return FromSentencePieceFile(folder / "tokenizer.model");
     }
@@ -364,8 +373,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::Open(const std::string& path) {
     const auto file = MappedFile::Open(path);
     const std::string_view text = AsText(file->bytes());
     const size_t first = text.find_first_not_of(" \t\r\n");
-    if (first != std::string_view::npos && text[first] == '{' &&
-        !path.ends_with(".index.json")) {
+    if (first != std::string_view::npos && text[first] == '{' && !path.ends_with(".index.json")) {
       return FromJsonFile(path);
     }
     // A SentencePiece model begins with its first piece: field 1, length-delimited.
@@ -375,7 +383,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::Open(const std::string& path) {
   }
   auto tokenizer = FromModelFile(*ModelFile::Open(path));
   if (!tokenizer) {
-    throw Error(ErrorCode::kModelLoad, "there is no tokenizer in this file or beside it", {.file = path});
+    throw Error(ErrorCode::kModelLoad, "there is no tokenizer in this file or beside it",
+                {.file = path});
   }
   return tokenizer;
 }

@@ -1,5 +1,6 @@
-// Text to token ids and back, for every tokenizer that a tokenizer.json, a SentencePiece tokenizer.model,
-// GGUF metadata or .apr metadata describes. One object serves any number of threads.
+// Text to token ids and back, for every tokenizer that a tokenizer.json, a SentencePiece
+// tokenizer.model, GGUF metadata or .apr metadata describes. One object serves any number of
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +30,9 @@ struct EncodeOptions {
 
 struct Encoding {
   std::vector<int32_t> ids;
-  // With `offsets`: for each id the bytes [begin, end) of the text it stands for. A token of part of
-  // a character has that part where nothing was rewritten; what a normaliser changed stands for the whole of
-  // what it was; tokens put around the text are empty ranges.
+  // With `offsets`: for each id the bytes [begin, end) of the text it stands for. A token of part
+  // of a character has that part where nothing was rewritten; what a normaliser changed stands for
+  // the whole of what it was; tokens put around the text are empty ranges.
   std::vector<ByteSpan> spans;
 };
 
@@ -77,13 +78,14 @@ class Tokenizer {
   // A tokenizer.json. Throws kNotFound, kInvalidFormat (file, key), kModelLoad (a component of
   // unknown type, or a pattern that cannot be compiled).
   static std::shared_ptr<const Tokenizer> FromJsonFile(const std::string& path);
-  static std::shared_ptr<const Tokenizer> FromJsonText(std::string_view json, const std::string& name);
+  static std::shared_ptr<const Tokenizer> FromJsonText(std::string_view json,
+                                                       const std::string& name);
   // A SentencePiece tokenizer.model.
   static std::shared_ptr<const Tokenizer> FromSentencePieceFile(const std::string& path);
   static std::shared_ptr<const Tokenizer> FromSentencePieceBytes(std::string_view bytes,
                                                                  const std::string& name);
-  // The tokenizer in a model's metadata (GGUF, .apr), or beside it (tokenizer.json, tokenizer.model);
-  // nullptr if there is none. Throws as above; an unknown tokenizer.ggml.pre or
+  // The tokenizer in a model's metadata (GGUF, .apr), or beside it (tokenizer.json,
+  // tokenizer.model); nullptr if there is none. Throws as above; an unknown tokenizer.ggml.pre or
   // tokenizer.ggml.model is kModelLoad with the name.
   static std::shared_ptr<const Tokenizer> FromModelFile(const ModelFile& file);
   // Any of these by path: a tokenizer.json, a tokenizer.model, a folder, or a model file. Throws
@@ -95,14 +97,15 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // `text`: less than 4 GiB; ill-formed UTF-8 counts as U+FFFD for each maximal ill-formed part. Throws
-  // kInvalidFormat where the vocabulary has no way to spell the text (no unknown token).
+  // `text`: less than 4 GiB; ill-formed UTF-8 counts as U+FFFD for each maximal ill-formed part.
+  // Throws kInvalidFormat where the vocabulary has no way to spell the text (no unknown token).
   Encoding Encode(std::string_view text, const EncodeOptions& options = {}) const;
 
   // Ids that name no token are left out. Ill-formed UTF-8 becomes U+FFFD.
   std::string Decode(std::span<const int32_t> ids, bool skip_special = false) const;
   StreamDecoder Stream(bool skip_special = false) const;
-  // The bytes a token stands for inside a text (the space mark as a space); empty for an unknown id.
+  // The bytes a token stands for inside a text (the space mark as a space); empty for an unknown
+  // id.
   std::string TokenBytes(int32_t id) const;
 
   // The spelling in the vocabulary; nullopt for an id without a token.

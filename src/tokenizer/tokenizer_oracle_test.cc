@@ -1,5 +1,5 @@
-// Every line of the stored oracles: ids, decoded text, streaming rules, byte spans; and the published
-// vocabularies' own test strings.
+// Every line of the stored oracles: ids, decoded text, streaming rules, byte spans; and the
+// published vocabularies' own test strings.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -23,7 +23,8 @@ const char kShared[] = APR_SOURCE_DIR "/../shared/";
 
 std::string ModelPath(const std::string& file) {
   const char* folder = std::getenv("APR_REAL_MODELS");
-  return (folder != nullptr ? std::string(folder) : std::string(APR_SOURCE_DIR "/../models")) + "/" + file;
+  return (folder != nullptr ? std::string(folder) : std::string(APR_SOURCE_DIR "/../models")) +
+         "/" + file;
 }
 
 std::string ReadText(const std::string& path) {
@@ -67,8 +68,8 @@ class Failures {
   size_t count_ = 0;
 };
 
-void CheckStream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const Json& line, size_t number,
-                 Failures& failures) {
+void CheckStream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const Json& line,
+                 size_t number, Failures& failures) {
   const auto decoded = line["decoded"].get<std::string>();
   StreamDecoder stream = tokenizer.Stream();
   std::string said;
@@ -76,7 +77,8 @@ void CheckStream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, co
     const std::string piece = stream.Push(id);
     if (!IsValidUtf8(piece)) failures.Add(number, "a streamed piece is not valid UTF-8");
     said += piece;
-    if (decoded.compare(0, said.size(), said) != 0) failures.Add(number, "streamed text is no prefix");
+    if (decoded.compare(0, said.size(), said) != 0)
+      failures.Add(number, "streamed text is no prefix");
   }
   said += stream.Flush();
   if (said != decoded) failures.Add(number, "streamed '" + said + "' for '" + decoded + "'");
@@ -111,7 +113,8 @@ void CheckSpans(const Tokenizer& tokenizer, const std::string& text, EncodeOptio
 }
 
 TEST_P(Oracle, EveryLine) {
-  const std::string oracle = std::string(kShared) + "oracle/tokenizer/" + GetParam().oracle + ".jsonl";
+  const std::string oracle =
+      std::string(kShared) + "oracle/tokenizer/" + GetParam().oracle + ".jsonl";
   if (!fs::exists(oracle)) GTEST_SKIP() << oracle << " is absent";
   if (!fs::exists(GetParam().tokenizer)) GTEST_SKIP() << GetParam().tokenizer << " is absent";
   const auto tokenizer = OpenCached(GetParam().tokenizer);
@@ -131,13 +134,15 @@ TEST_P(Oracle, EveryLine) {
       const auto input = line["text"].get<std::string>();
       const auto got = tokenizer->Encode(input, options).ids;
       if (got != ids) {
-        failures.Add(number, line["text"].dump() + " gives " + Json(got).dump() + ", not " + Json(ids).dump());
+        failures.Add(number, line["text"].dump() + " gives " + Json(got).dump() + ", not " +
+                                 Json(ids).dump());
       }
       CheckSpans(*tokenizer, input, options, ids, number, failures);
     }
     const std::string decoded = tokenizer->Decode(ids);
     if (decoded != line["decoded"].get<std::string>()) {
-      failures.Add(number, "decodes to " + Json(decoded).dump() + ", not " + line["decoded"].dump());
+      failures.Add(number,
+                   "decodes to " + Json(decoded).dump() + ", not " + line["decoded"].dump());
     }
     CheckStream(*tokenizer, ids, line, number, failures);
   }
@@ -153,9 +158,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{"qwen2_5", std::string(kShared) + "tokenizers/qwen2_5/tokenizer.json"},
                     Case{"llama3_2", std::string(kShared) + "tokenizers/llama3_2/tokenizer.json"},
                     Case{"smollm2", ModelPath("SmolLM2-135M-Instruct.Q4_1.gguf")},
-                    Case{"gemma3", ModelPath("gemma-3-270m-q4_k_m.gguf")}, Case{"gpt-2", Vocab("gpt-2")},
-                    Case{"starcoder", Vocab("starcoder")}, Case{"refact", Vocab("refact")},
-                    Case{"llama-spm", Vocab("llama-spm")}),
+                    Case{"gemma3", ModelPath("gemma-3-270m-q4_k_m.gguf")},
+                    Case{"gpt-2", Vocab("gpt-2")}, Case{"starcoder", Vocab("starcoder")},
+                    Case{"refact", Vocab("refact")}, Case{"llama-spm", Vocab("llama-spm")}),
     [](const auto& param) {
       std::string name = param.param.oracle;
       for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
@@ -194,8 +199,8 @@ TEST_P(GgmlVocab, TestStrings) {
 
 INSTANTIATE_TEST_SUITE_P(
     Files, GgmlVocab,
-    testing::Values(Case{"gpt-2", ""}, Case{"starcoder", ""}, Case{"refact", ""}, Case{"llama-spm", ""},
-                    Case{"phi-3", ""}, Case{"deepseek-coder", ""},
+    testing::Values(Case{"gpt-2", ""}, Case{"starcoder", ""}, Case{"refact", ""},
+                    Case{"llama-spm", ""}, Case{"phi-3", ""}, Case{"deepseek-coder", ""},
                     Case{"qwen2", std::string(kShared) + "tokenizers/qwen2_5/tokenizer.json"},
                     Case{"llama-bpe", std::string(kShared) + "tokenizers/llama3_2/tokenizer.json"}),
     [](const auto& param) {

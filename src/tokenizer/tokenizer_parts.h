@@ -21,14 +21,15 @@ namespace apr {
 struct TokenizerParts {
   std::unique_ptr<const TokenModel> model;
   std::unique_ptr<const AddedTokens> added;
-  NormalizerPtr normalizer;        // may be null
-  PreTokenizerPtr pre_tokenizer;   // may be null
+  NormalizerPtr normalizer;       // may be null
+  PreTokenizerPtr pre_tokenizer;  // may be null
   DecoderPtr decoder;
 
   // The fast way for byte-level BPE: used instead of pre_tokenizer and model.
   std::unique_ptr<const Splitter> splitter;
   std::unique_ptr<const ByteLevelEncoder> byte_level;
-  // Added tokens stand for their own bytes in the decoder (GGUF); else it reads them like any piece.
+  // Added tokens stand for their own bytes in the decoder (GGUF); else it reads them like any
+  // piece.
   bool literal_added = false;
   bool prefix_space = false;  // a space in front of each stretch of text that has none
 

@@ -22,33 +22,46 @@ bool IsWhiteSpace(char32_t cp) {
 
 uint16_t CategoryFlags(utf8proc_category_t category) {
   switch (category) {
-    case UTF8PROC_CATEGORY_LU: return kLu | kWord;
-    case UTF8PROC_CATEGORY_LL: return kLl | kWord;
-    case UTF8PROC_CATEGORY_LT: return kLt | kWord;
-    case UTF8PROC_CATEGORY_LM: return kLm | kWord;
-    case UTF8PROC_CATEGORY_LO: return kLo | kWord;
+    case UTF8PROC_CATEGORY_LU:
+      return kLu | kWord;
+    case UTF8PROC_CATEGORY_LL:
+      return kLl | kWord;
+    case UTF8PROC_CATEGORY_LT:
+      return kLt | kWord;
+    case UTF8PROC_CATEGORY_LM:
+      return kLm | kWord;
+    case UTF8PROC_CATEGORY_LO:
+      return kLo | kWord;
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME: return kMark | kWord;
+    case UTF8PROC_CATEGORY_ME:
+      return kMark | kWord;
     case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL: return kNumber | kWord;
-    case UTF8PROC_CATEGORY_NO: return kNumber;
-    case UTF8PROC_CATEGORY_PC: return kPunctuation | kWord;
+    case UTF8PROC_CATEGORY_NL:
+      return kNumber | kWord;
+    case UTF8PROC_CATEGORY_NO:
+      return kNumber;
+    case UTF8PROC_CATEGORY_PC:
+      return kPunctuation | kWord;
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:
     case UTF8PROC_CATEGORY_PE:
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO: return kPunctuation;
+    case UTF8PROC_CATEGORY_PO:
+      return kPunctuation;
     case UTF8PROC_CATEGORY_SM:
     case UTF8PROC_CATEGORY_SC:
     case UTF8PROC_CATEGORY_SK:
-    case UTF8PROC_CATEGORY_SO: return kSymbol;
+    case UTF8PROC_CATEGORY_SO:
+      return kSymbol;
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO: return kOther;
-    default: return 0;
+    case UTF8PROC_CATEGORY_CO:
+      return kOther;
+    default:
+      return 0;
   }
 }
 
@@ -69,7 +82,8 @@ void MarkNfc(std::vector<uint16_t>& table) {
   for (char32_t cp = 0x1161; cp <= 0x1175; ++cp) table[cp] |= kNfcCheck;
   for (char32_t cp = 0x11A7; cp <= 0x11C2; ++cp) table[cp] |= kNfcCheck;
   for (char32_t cp = 0xC0; cp < kTableSize; ++cp) {
-    if (cp >= 0x3400 && cp <= 0xD7FF) {  // no canonical decomposition but Hangul's, and that by rule
+    if (cp >= 0x3400 &&
+        cp <= 0xD7FF) {  // no canonical decomposition but Hangul's, and that by rule
       if (cp < 0xA000 || cp >= 0xAC00) continue;
     }
     const auto* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(cp));

@@ -11,7 +11,7 @@ namespace apr::unicode {
 
 // Bits of CharFlags().
 enum : uint16_t {
-  kLu = 1 << 0,   // general categories
+  kLu = 1 << 0,  // general categories
   kLl = 1 << 1,
   kLt = 1 << 2,
   kLm = 1 << 3,
@@ -67,10 +67,10 @@ inline const char* PreviousCharacter(const char* begin, const char* end) {
 
 void AppendUtf8(char32_t cp, std::string& out);
 
-// The first character of arbitrary bytes. valid: a well-formed sequence of `length` bytes. Otherwise
-// `length` is that of the maximal ill-formed part (Unicode 15, section 3.9, "U+FFFD Substitution of
-// Maximal Subparts"), and `truncated` says that the bytes end inside a sequence that could still
-// become well-formed.
+// The first character of arbitrary bytes. valid: a well-formed sequence of `length` bytes.
+// Otherwise `length` is that of the maximal ill-formed part (Unicode 15, section 3.9, "U+FFFD
+// Substitution of Maximal Subparts"), and `truncated` says that the bytes end inside a sequence
+// that could still become well-formed.
 struct Probe {
   uint32_t length;
   bool valid;
@@ -84,8 +84,8 @@ std::string ReplaceIllFormed(std::string_view bytes);
 // Full lower-case mapping of one code point, context-free (U+0130 becomes two characters).
 void AppendLower(char32_t cp, std::string& out);
 
-// Unicode script of a code point as an opaque number above 0; kana count as Han. Slow on the first call
-// for a code point.
+// Unicode script of a code point as an opaque number above 0; kana count as Han. Slow on the first
+// call for a code point.
 int ScriptOf(char32_t cp);
 
 bool IsAsciiPunctuation(char32_t cp);

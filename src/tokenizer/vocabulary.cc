@@ -51,20 +51,23 @@ void Vocabulary::Reserve(size_t entries, size_t bytes) {
 
 void Vocabulary::Add(uint32_t id, std::string_view piece) {
   if (id > 16 * static_cast<uint64_t>(order_.size()) + kIdSlack) {
-    throw Error(ErrorCode::kInvalidFormat,
-                fmt::format("token id {} is far beyond the number of tokens ({})", id, order_.size()),
-                {.tensor = "vocab"});
+    throw Error(
+        ErrorCode::kInvalidFormat,
+        fmt::format("token id {} is far beyond the number of tokens ({})", id, order_.size()),
+        {.tensor = "vocab"});
   }
   if (arena_.size() + piece.size() >= kAbsent) {
-    throw Error(ErrorCode::kInvalidFormat, "the vocabulary's text exceeds 4 GiB", {.tensor = "vocab"});
+    throw Error(ErrorCode::kInvalidFormat, "the vocabulary's text exceeds 4 GiB",
+                {.tensor = "vocab"});
   }
   if (id >= entries_.size()) entries_.resize(id + size_t{1});
   Entry& entry = entries_[id];
   if (entry.offset != kAbsent) {
     if (Piece(id) == piece) return;
-    throw Error(ErrorCode::kInvalidFormat,
-                fmt::format("token id {} is given to two pieces, '{}' and '{}'", id, Piece(id), piece),
-                {.tensor = "vocab"});
+    throw Error(
+        ErrorCode::kInvalidFormat,
+        fmt::format("token id {} is given to two pieces, '{}' and '{}'", id, Piece(id), piece),
+        {.tensor = "vocab"});
   }
   entry = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(piece.size())};
   arena_ += piece;

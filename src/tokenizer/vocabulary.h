@@ -49,7 +49,7 @@ class Vocabulary {
   }
 
   uint32_t size() const { return static_cast<uint32_t>(entries_.size()); }  // highest id + 1
-  size_t count() const { return order_.size(); }                           // entries
+  size_t count() const { return order_.size(); }                            // entries
   bool has_duplicates() const { return duplicates_; }
   size_t longest() const { return longest_; }  // bytes of the longest piece
 
@@ -60,7 +60,7 @@ class Vocabulary {
     uint32_t size = 0;
   };
   struct Slot {
-    uint32_t tag = 0;      // upper half of the hash
+    uint32_t tag = 0;  // upper half of the hash
     uint32_t id_plus_one = 0;
   };
 

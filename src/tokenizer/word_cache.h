@@ -1,5 +1,6 @@
-// What short words became, so that a word met again costs one look: two set-associative tables (short
-// words of few tokens, longer ones). Holds no more than its fixed size; a lost entry is computed anew.
+// What short words became, so that a word met again costs one look: two set-associative tables
+// (short words of few tokens, longer ones). Holds no more than its fixed size; a lost entry is
+// computed anew.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +24,7 @@ class WordCache {
   struct Short {
     uint64_t low = 0, high = 0;  // the word's bytes, zero-filled, and its length in the last byte
     int32_t ids[kShortIds] = {};
-    uint32_t count = 0;          // 0: empty
+    uint32_t count = 0;  // 0: empty
   };
   struct Long {
     uint64_t key[4] = {};
@@ -108,15 +109,16 @@ class WordCache {
   std::vector<Long> long_ = std::vector<Long>(size_t{1} << kLongBits);
 };
 
-// Appends the ids of the pieces of `text` that end at `ends`, from the cache where it has them, else by
-// `encode(piece)`, which returns the ids as a contiguous range.
+// Appends the ids of the pieces of `text` that end at `ends`, from the cache where it has them,
+// else by `encode(piece)`, which returns the ids as a contiguous range.
 template <typename Encode>
 void EncodeThroughCache(WordCache& cache, std::string_view text, const std::vector<uint32_t>& ends,
                         std::vector<int32_t>& ids, Encode&& encode) {
   const char* const limit = text.data() + text.size();
   size_t used = ids.size();
   const auto grow = [&](size_t more) {
-    if (used + more > ids.size()) ids.resize(std::max(used + more, ids.size() + ids.size() / 2 + 1024));
+    if (used + more > ids.size())
+      ids.resize(std::max(used + more, ids.size() + ids.size() / 2 + 1024));
   };
   uint32_t begin = 0;
   for (const uint32_t end : ends) {

@@ -134,7 +134,8 @@ void WordPieceModel::Encode(std::string_view word, TokenSink& sink, EncodeScratc
   bool unknown = characters > options_.max_input_chars_per_word;
   std::string candidate;
   for (uint32_t begin = 0; begin < size && !unknown;) {
-    const std::string& prefix = begin == 0 ? options_.word_prefix : options_.continuing_subword_prefix;
+    const std::string& prefix =
+        begin == 0 ? options_.word_prefix : options_.continuing_subword_prefix;
     uint32_t end = static_cast<uint32_t>(std::min<size_t>(size, begin + vocabulary_.longest()));
     while (end < size && (static_cast<unsigned char>(word[end]) & 0xC0) == 0x80) --end;
     std::optional<uint32_t> found;

@@ -15,8 +15,8 @@
 namespace apr {
 
 struct UnigramOptions {
-  std::vector<double> scores;     // one an id
-  std::vector<PieceType> types;   // one an id; empty: all normal (tokenizer.json)
+  std::vector<double> scores;    // one an id
+  std::vector<PieceType> types;  // one an id; empty: all normal (tokenizer.json)
   std::optional<uint32_t> unk_id;
   bool byte_fallback = false;
   bool single_precision = false;  // sums in float, as SentencePiece; tokenizers sums in double
@@ -36,8 +36,9 @@ class UnigramModel final : public TokenModel {
     uint32_t begin = 0xFFFFFFFF;  // unset
   };
   double Sum(double a, double b) const {
-    return options_.single_precision ? static_cast<float>(static_cast<float>(a) + static_cast<float>(b))
-                                     : a + b;
+    return options_.single_precision
+               ? static_cast<float>(static_cast<float>(a) + static_cast<float>(b))
+               : a + b;
   }
   void AddUnknown(std::string_view word, uint32_t begin, uint32_t end, TokenSink& sink) const;
 
