@@ -43,9 +43,9 @@ Block* AsBlocks(std::byte* row) {
 // Decodes `cols` elements (whole blocks) of one row to f32.
 using RowDecoder = void (*)(const std::byte* row, int64_t cols, float* out);
 
-// Encodes one row of `cols` finite elements (whole blocks). `importance`: [cols] non-negative
-// weights of the squared error, or nullptr for the type's own weighting. Types whose encoder is a
-// rounding rule ignore it, as there is nothing to choose.
-using RowEncoder = void (*)(const float* x, int64_t cols, const float* importance, std::byte* out);
+// Encodes one row of `cols` finite elements (whole blocks). `weights`: [cols] positive weights of the
+// squared error, or nullptr for equal ones. Types whose encoder is a rounding rule ignore them, as there
+// is nothing to choose.
+using RowEncoder = void (*)(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

@@ -66,7 +66,7 @@ void DecodeNVFP4(const std::byte* row, int64_t cols, float* out) {
   }
 }
 
-void EncodeMXFP4(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeMXFP4(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockMXFP4>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     block[b].e = MxExponent(LargestMagnitude(x, kBlock32));

@@ -39,6 +39,6 @@ void DecodeNVFP4(const std::byte* row, int64_t cols, float* out);
 
 // e = floor(log2(largest |x|)) - 2 + 127 (OCP MX 1.0, section 6.3; 0 for a block of zeros), then
 // the nearest level of each element, the lower code on a tie.
-void EncodeMXFP4(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeMXFP4(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

@@ -69,19 +69,19 @@ void DecodeBool(const std::byte* row, int64_t cols, float* out) {
   for (int64_t i = 0; i < cols; ++i) out[i] = row[i] == std::byte{0} ? 0.0f : 1.0f;
 }
 
-void EncodeF64(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeF64(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   for (int64_t i = 0; i < cols; ++i) StoreLe(out + 8 * i, static_cast<double>(x[i]));
 }
 
-void EncodeF32(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeF32(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   if (cols > 0) std::memcpy(out, x, static_cast<size_t>(cols) * sizeof(float));
 }
 
-void EncodeF16(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeF16(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   for (int64_t i = 0; i < cols; ++i) StoreLe(out + 2 * i, F32ToF16(x[i]));
 }
 
-void EncodeBF16(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeBF16(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   for (int64_t i = 0; i < cols; ++i) StoreLe(out + 2 * i, F32ToBf16(x[i]));
 }
 

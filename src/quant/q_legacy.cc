@@ -123,7 +123,7 @@ void DecodeQ8_1(const std::byte* row, int64_t cols, float* out) {
   }
 }
 
-void EncodeQ4_0(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ4_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ4_0>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     uint8_t codes[kBlock32];
@@ -132,7 +132,7 @@ void EncodeQ4_0(const float* x, int64_t cols, const float* /*importance*/, std::
   }
 }
 
-void EncodeQ4_1(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ4_1(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ4_1>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     uint8_t codes[kBlock32];
@@ -141,7 +141,7 @@ void EncodeQ4_1(const float* x, int64_t cols, const float* /*importance*/, std::
   }
 }
 
-void EncodeQ5_0(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ5_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ5_0>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     uint8_t codes[kBlock32];
@@ -151,7 +151,7 @@ void EncodeQ5_0(const float* x, int64_t cols, const float* /*importance*/, std::
   }
 }
 
-void EncodeQ5_1(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ5_1(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ5_1>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     uint8_t codes[kBlock32];
@@ -161,14 +161,14 @@ void EncodeQ5_1(const float* x, int64_t cols, const float* /*importance*/, std::
   }
 }
 
-void EncodeQ8_0(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ8_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ8_0>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     SignedBytes(x, &block[b].d, block[b].qs);
   }
 }
 
-void EncodeQ8_1(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeQ8_1(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ8_1>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
     const float scale = SignedBytes(x, &block[b].d, block[b].qs);

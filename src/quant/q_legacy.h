@@ -70,11 +70,11 @@ void DecodeQ5_1(const std::byte* row, int64_t cols, float* out);
 void DecodeQ8_0(const std::byte* row, int64_t cols, float* out);
 void DecodeQ8_1(const std::byte* row, int64_t cols, float* out);
 
-void EncodeQ4_0(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeQ4_1(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeQ5_0(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeQ5_1(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeQ8_0(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeQ8_1(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeQ4_0(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeQ4_1(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeQ5_0(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeQ5_1(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeQ8_0(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeQ8_1(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

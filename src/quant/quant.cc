@@ -15,6 +15,8 @@
 #include "quant/plain.h"
 #include "quant/q_k.h"
 #include "quant/q_legacy.h"
+#include "quant/search.h"
+#include "quant/search_params.h"
 #include "quant/ternary.h"
 
 namespace apr {
@@ -25,6 +27,12 @@ struct Codec {
   RowDecoder decode = nullptr;
   RowEncoder encode = nullptr;
 };
+
+// The encoder of the instruction set in force.
+template <RowEncoder SearchEncoders::*kEncoder>
+void Searching(const float* x, int64_t cols, const float* importance, std::byte* out) {
+  (SearchEncodersFor(ActiveIsa()).*kEncoder)(x, cols, importance, out);
+}
 
 constexpr Codec kCodecs[] = {
     {DType::kF64, DecodeF64, EncodeF64},
@@ -48,11 +56,11 @@ constexpr Codec kCodecs[] = {
     {DType::kQ5_1, DecodeQ5_1, EncodeQ5_1},
     {DType::kQ8_0, DecodeQ8_0, EncodeQ8_0},
     {DType::kQ8_1, DecodeQ8_1, EncodeQ8_1},
-    {DType::kQ2_K, DecodeQ2_K},
-    {DType::kQ3_K, DecodeQ3_K},
-    {DType::kQ4_K, DecodeQ4_K},
-    {DType::kQ5_K, DecodeQ5_K},
-    {DType::kQ6_K, DecodeQ6_K},
+    {DType::kQ2_K, DecodeQ2_K, Searching<&SearchEncoders::q2_k>},
+    {DType::kQ3_K, DecodeQ3_K, Searching<&SearchEncoders::q3_k>},
+    {DType::kQ4_K, DecodeQ4_K, Searching<&SearchEncoders::q4_k>},
+    {DType::kQ5_K, DecodeQ5_K, Searching<&SearchEncoders::q5_k>},
+    {DType::kQ6_K, DecodeQ6_K, Searching<&SearchEncoders::q6_k>},
     {DType::kQ8_K, DecodeQ8_K},
     {DType::kIQ1_S, DecodeIQ1_S},
     {DType::kIQ1_M, DecodeIQ1_M},
@@ -61,8 +69,8 @@ constexpr Codec kCodecs[] = {
     {DType::kIQ2_S, DecodeIQ2_S},
     {DType::kIQ3_XXS, DecodeIQ3_XXS},
     {DType::kIQ3_S, DecodeIQ3_S},
-    {DType::kIQ4_NL, DecodeIQ4_NL},
-    {DType::kIQ4_XS, DecodeIQ4_XS},
+    {DType::kIQ4_NL, DecodeIQ4_NL, Searching<&SearchEncoders::iq4_nl>},
+    {DType::kIQ4_XS, DecodeIQ4_XS, Searching<&SearchEncoders::iq4_xs>},
     {DType::kTQ1_0, DecodeTQ1_0, EncodeTQ1_0},
     {DType::kTQ2_0, DecodeTQ2_0, EncodeTQ2_0},
     {DType::kMXFP4, DecodeMXFP4, EncodeMXFP4},
@@ -197,9 +205,12 @@ void EncodeRows(DType dtype, const float* x, int64_t rows, int64_t cols, const f
     return;
   }
   APR_CHECK(cols % info.block_elems == 0);
+  std::vector<float> weights;
+  if (importance != nullptr && cols > 0) SmoothImportance(importance, cols, &weights);
   const int64_t row_bytes = cols / info.block_elems * info.block_bytes;
   for (int64_t r = 0; r < rows; ++r) {
-    CodecOf(dtype).encode(x + r * cols, cols, importance, out + r * row_bytes);
+    CodecOf(dtype).encode(x + r * cols, cols, weights.empty() ? nullptr : weights.data(),
+                           out + r * row_bytes);
   }
 }
 

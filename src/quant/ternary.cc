@@ -64,7 +64,7 @@ void DecodeTQ2_0(const std::byte* row, int64_t cols, float* out) {
   }
 }
 
-void EncodeTQ1_0(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeTQ1_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockTQ1_0>(out);
   for (int64_t b = 0; b < cols / kSuperBlock; ++b, x += kSuperBlock) {
     uint8_t codes[kSuperBlock];
@@ -75,7 +75,7 @@ void EncodeTQ1_0(const float* x, int64_t cols, const float* /*importance*/, std:
   }
 }
 
-void EncodeTQ2_0(const float* x, int64_t cols, const float* /*importance*/, std::byte* out) {
+void EncodeTQ2_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockTQ2_0>(out);
   for (int64_t b = 0; b < cols / kSuperBlock; ++b, x += kSuperBlock) {
     uint8_t codes[kSuperBlock];

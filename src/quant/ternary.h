@@ -32,7 +32,7 @@ static_assert(sizeof(BlockTQ2_0) == 66);
 
 void DecodeTQ1_0(const std::byte* row, int64_t cols, float* out);
 void DecodeTQ2_0(const std::byte* row, int64_t cols, float* out);
-void EncodeTQ1_0(const float* x, int64_t cols, const float* importance, std::byte* out);
-void EncodeTQ2_0(const float* x, int64_t cols, const float* importance, std::byte* out);
+void EncodeTQ1_0(const float* x, int64_t cols, const float* weights, std::byte* out);
+void EncodeTQ2_0(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

@@ -1,0 +1,30 @@
+// The searching encoders with plain C++: the definition lanes. See search_tile.inc.
+#include <bit>
+#include <cmath>
+#include <span>
+
+#include "quant/block.h"
+#include "quant/iq.h"
+#include "quant/q_k.h"
+#include "quant/rounding.h"
+#include "quant/search.h"
+#include "quant/search_params.h"
+
+namespace apr::scalar {
+#include "quant/lanes_scalar.h"
+#include "quant/search_tile.inc"
+#include "quant/search_offset.inc"
+#include "quant/search_scale.inc"
+}  // namespace apr::scalar
+
+namespace apr {
+const SearchEncoders kScalarSearch{
+    scalar::EncodeQ2_K,
+    scalar::EncodeQ3_K,
+    scalar::EncodeQ4_K,
+    scalar::EncodeQ5_K,
+    scalar::EncodeQ6_K,
+    scalar::EncodeIQ4_NL,
+    scalar::EncodeIQ4_XS,
+};
+}  // namespace apr
