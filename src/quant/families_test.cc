@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -174,6 +175,24 @@ TEST_P(EveryEncoder, HoldsZerosAndTinyValues) {
     const std::vector<float> x(256, value);
     for (const float y : RoundTrip(GetParam(), x)) EXPECT_LE(std::fabs(y), 1e-6f) << value;
   }
+}
+
+TEST_P(EveryEncoder, ErrsAsMuchAsTheTableSays) {
+  std::mt19937 random(42);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(256 * 512);
+  for (float& v : x) v = normal(random);
+  const std::vector<float> y = RoundTrip(GetParam(), x);
+  double error = 0.0;
+  double power = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    error += std::pow(static_cast<double>(y[i]) - static_cast<double>(x[i]), 2);
+    power += std::pow(static_cast<double>(x[i]), 2);
+  }
+  const double relative = std::sqrt(error / power);
+  // One scale for a whole tensor depends on its largest value, hence on its size.
+  const double tolerance = GetParam() == DType::kAprQ8 ? 0.15 : 0.03;
+  EXPECT_NEAR(relative, TypicalRelativeError(GetParam()), tolerance * relative);
 }
 
 TEST_P(EveryEncoder, KeepsAConstantRow) {

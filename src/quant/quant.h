@@ -35,9 +35,9 @@ void DecodeTensorF64(const TensorView& view, std::span<double> out);
 void EncodeRows(DType dtype, const float* x, int64_t rows, int64_t cols, const float* importance,
                 std::byte* out);
 
-// Upper bound on the relative decode error is a property of the type; this is the root mean square
-// of (decoded - x) / rms(x) that an optimal-ish encoder reaches on Gaussian data. Used by compare/
-// to say "as large as this type must have". Measured, see docs/numerics.md.
+// Root mean square of (decoded - x) over that of x, on Gaussian values, by this project's encoder where
+// it has one (else by ggml's); 0 for types that hold what was written. compare/ uses it to say "as large
+// as this type must have". Measured: docs/numerics.md.
 double TypicalRelativeError(DType dtype);
 
 }  // namespace apr

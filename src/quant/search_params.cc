@@ -10,6 +10,7 @@
 namespace apr {
 namespace {
 
+// Q2_K: four codes, so both ends matter.
 constexpr Ends kEnds2[] = {{0.0f, 0.0f},  {0.0f, -0.1f},  {0.0f, -0.2f},  {-0.1f, 0.0f}, {-0.1f, -0.1f},
                            {-0.1f, -0.2f}, {-0.2f, 0.0f}, {-0.2f, -0.1f}, {-0.2f, -0.2f}};
 
@@ -27,9 +28,14 @@ constexpr Ends kEnds5[] = {{0.0f, -0.06f},     {0.0f, -0.045f},    {0.0f, -0.03f
                            {-0.015f, -0.015f}, {-0.015f, 0.0f},    {-0.015f, 0.015f},  {-0.015f, 0.03f},
                            {-0.015f, 0.045f},  {-0.015f, 0.06f}};
 
-// 4-bit scales are coarse: where the largest one lands matters more.
-constexpr float kTops4Bit[] = {1.0f, 14.0f / 15, 13.0f / 15, 1.05f, 0.8f, 0.97f};
-constexpr float kTops[] = {1.0f, 0.97f, 0.94f, 1.03f};
+// The whole number that the largest scale becomes, over the largest there is. Every number that the
+// search itself can end at stands here, so that values which it has quantised before are found again.
+constexpr float kTops15[] = {1.0f, 14.0f / 15, 13.0f / 15, 12.0f / 15, 11.0f / 15, 1.05f};
+constexpr float kTops63[] = {1.0f,       62.0f / 63, 61.0f / 63, 60.0f / 63,
+                             59.0f / 63, 58.0f / 63, 57.0f / 63, 1.03f};
+constexpr float kTops32[] = {1.0f, 31.0f / 32, 30.0f / 32, 29.0f / 32, 28.0f / 32, 1.03f};
+constexpr float kTops128[] = {1.0f,        127.0f / 128, 126.0f / 128, 125.0f / 128,
+                              124.0f / 128, 123.0f / 128, 122.0f / 128, 121.0f / 128};
 
 constexpr float kStarts3[] = {-5.0f, -4.6f, -4.3f, -4.0f, -3.7f, -3.4f, -3.1f, -2.8f,
                               4.6f,  4.3f,  4.0f,  3.7f,  3.4f,  3.1f,  2.8f,  2.5f};
@@ -60,18 +66,18 @@ constexpr Iq4Bins MakeIq4Bins() {
 
 }  // namespace
 
-const OffsetSearch kSearchQ2_K{.starts = kEnds2, .refinements = 2, .tops = kTops4Bit, .rounds = 2, .reach = 1};
-const OffsetSearch kSearchQ4_K{.starts = kEnds4, .refinements = 2, .tops = kTops, .rounds = 2, .reach = 1};
-const OffsetSearch kSearchQ5_K{.starts = kEnds5, .refinements = 2, .tops = kTops, .rounds = 2, .reach = 1};
+const OffsetSearch kSearchQ2_K{.starts = kEnds2, .refinements = 2, .tops = kTops15, .rounds = 2, .reach = 1};
+const OffsetSearch kSearchQ4_K{.starts = kEnds4, .refinements = 2, .tops = kTops63, .rounds = 2, .reach = 1};
+const OffsetSearch kSearchQ5_K{.starts = kEnds5, .refinements = 2, .tops = kTops63, .rounds = 2, .reach = 1};
 
 const ScaleSearch kSearchQ3_K{
-    .starts = kStarts3, .refinements = 3, .tops = kTops, .rounds = 2, .reach = 2, .mirror = true};
+    .starts = kStarts3, .refinements = 3, .tops = kTops32, .rounds = 2, .reach = 2, .mirror = true};
 const ScaleSearch kSearchQ6_K{
-    .starts = kStarts6, .refinements = 1, .tops = kTops, .rounds = 2, .reach = 2, .mirror = true};
+    .starts = kStarts6, .refinements = 1, .tops = kTops128, .rounds = 2, .reach = 2, .mirror = true};
 const ScaleSearch kSearchIQ4_NL{
     .starts = kStartsIq4, .refinements = 2, .tops = {}, .rounds = 0, .reach = 0, .mirror = false};
 const ScaleSearch kSearchIQ4_XS{
-    .starts = kStartsIq4, .refinements = 2, .tops = kTops, .rounds = 2, .reach = 1, .mirror = false};
+    .starts = kStartsIq4, .refinements = 2, .tops = kTops32, .rounds = 2, .reach = 1, .mirror = false};
 
 const Iq4Bins kIq4Bins = MakeIq4Bins();
 const std::array<uint8_t, 256> kIq4CodeOfLevel = MakeCodes();
