@@ -1,6 +1,6 @@
-"""Functions and files stay small; the longest ones are shown.
+"""Functions, files and test data stay small; the longest ones are shown.
 
-Limits: function 60 lines (150 in kernel files), file 600 lines. Table files are listed in
+Limits: function 60 lines (150 in kernel files), file 600 lines, testdata/ 3 MB. Table files are listed in
 tools/check/size_tables.txt. A function counts from the first line of its signature to its brace.
 """
 
@@ -12,6 +12,7 @@ from tree import Fault, Report, Tree
 FUNCTION_LIMIT = 60
 KERNEL_LIMIT = 150
 FILE_LIMIT = 600
+TESTDATA_LIMIT_BYTES = 3_000_000
 TABLES = "tools/check/size_tables.txt"
 KERNEL_FILE = re.compile(r"(kernel|_avx2|_avx512|_neon|_vnni|-inl\.h$|\.cuh?$)")
 TOKEN = re.compile(
@@ -111,6 +112,9 @@ def check(tree: Tree) -> Report:
     for length, path in files:
         if length > FILE_LIMIT:
             report.findings.append(f"{path}: {length} lines, limit {FILE_LIMIT}")
+    testdata_bytes = sum((tree.root / p).stat().st_size for p in tree.files(under=("testdata/",)))
+    if testdata_bytes > TESTDATA_LIMIT_BYTES:
+        report.findings.append(f"testdata/: {testdata_bytes} bytes, limit {TESTDATA_LIMIT_BYTES}")
     longest = ", ".join(f"{n} {w}" for n, w, _ in sorted(functions, reverse=True)[:4])
     largest = ", ".join(f"{n} {w}" for n, w in sorted(files, reverse=True)[:4])
     report.looked_at = f"{len(functions)} functions, {len(files)} files; longest: {longest}; largest: {largest}"
@@ -134,5 +138,6 @@ FAULTS = [
     Fault("long-kernel", {"src/b_avx2.cc": "void F() {\n" + _body(150) + "}\n"}, "limit 150"),
     Fault("long-file", {"src/b.h": "// x\n" * 601}, "src/b.h: 601 lines, limit 600"),
     Fault("long-python", {"tools/b.py": "def f():\n" + "    g()\n" * 60}, "tools/b.py:1 f: 61 lines"),
+    Fault("much-testdata", {"testdata/a.txt": "x" * 3_000_001}, "testdata/: 3000001 bytes"),
     Fault("stale-table", {TABLES: "src/gone.cc\n"}, "src/gone.cc does not exist"),
 ]
