@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "quant/apr_native.h"
 #include "quant/iq.h"
@@ -150,6 +151,36 @@ TEST(AprNative, NeighboursShareAByteAndTheTailIsCut) {
   EXPECT_EQ(RoundTrip(DType::kAprQ4, x), x);  // the scale of both blocks is 1
   const std::vector<float> q8 = RoundTrip(DType::kAprQ8, x);
   for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(q8[i], x[i], 0.5 * 7 / 127 + 1e-6);
+}
+
+// Random bytes, so every code occurs; infinities and NaNs among the scales too.
+TEST(VectorDecoders, GiveTheBitsOfTheScalarOnes) {
+  std::mt19937 random(9);
+  const Isa before = ActiveIsa();
+  for (const DTypeInfo& info : AllDTypes()) {
+    if (!CanDecode(info.dtype) || info.dtype == DType::kAprQ4 || info.dtype == DType::kAprQ8) continue;
+    for (const int64_t blocks : {1, 7, 40}) {
+      std::vector<std::byte> bytes(static_cast<size_t>(blocks) * info.block_bytes);
+      for (std::byte& b : bytes) b = static_cast<std::byte>(random() & 255u);
+      const int64_t cols = blocks * info.block_elems;
+      std::vector<float> expected(static_cast<size_t>(cols));
+      std::vector<float> found(static_cast<size_t>(cols));
+      ForceIsa("scalar");
+      DecodeRow(info.dtype, bytes.data(), cols, expected.data());
+      for (const IsaInfo& isa : AllIsas()) {
+        if (!isa.available) continue;
+        ForceIsa(isa.name);
+        DecodeRow(info.dtype, bytes.data(), cols, found.data());
+        size_t wrong = 0;
+        for (size_t i = 0; i < found.size(); ++i) {
+          const bool both_nan = std::isnan(found[i]) && std::isnan(expected[i]);
+          wrong += both_nan || std::bit_cast<uint32_t>(found[i]) == std::bit_cast<uint32_t>(expected[i]) ? 0 : 1;
+        }
+        EXPECT_EQ(wrong, 0u) << info.name << " with " << isa.name << ", " << blocks << " blocks";
+      }
+    }
+  }
+  ForceIsa(IsaName(before));
 }
 
 class EveryEncoder : public testing::TestWithParam<DType> {};

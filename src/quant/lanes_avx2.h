@@ -102,3 +102,18 @@ inline F NearestIq4Level(const F& a) {
   const Mask up = Less(LookUp32(kIq4Bins.threshold, lo, hi), a);
   return Select(up, LookUp32(kIq4Bins.above, lo, hi), LookUp32(kIq4Bins.below, lo, hi));
 }
+// Sixteen int8, f16, bf16 values to f32.
+inline F FromBytes(__m128i b) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+}
+inline F FromHalves(const void* p) {
+  const auto* halves = static_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+}
+inline F FromUpperHalves(const void* p) {
+  const auto* halves = static_cast<const __m128i*>(p);
+  const __m256i lo = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves));
+  const __m256i hi = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves + 1));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}

@@ -66,3 +66,12 @@ inline F NearestIq4Level(const F& a) {
   const Mask up = Less({LookUp32(kIq4Bins.threshold, b)}, a);
   return Select(up, {LookUp32(kIq4Bins.above, b)}, {LookUp32(kIq4Bins.below, b)});
 }
+// Sixteen int8, f16, bf16 values to f32.
+inline F FromBytes(__m128i b) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))}; }
+inline F FromHalves(const void* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
+}
+inline F FromUpperHalves(const void* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}

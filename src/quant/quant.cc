@@ -3,13 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "quant/apr_native.h"
+#include "quant/decode_simd.h"
 #include "quant/iq.h"
 #include "quant/mx.h"
 #include "quant/plain.h"
@@ -89,6 +92,18 @@ const Codec& CodecOf(DType dtype) {
 // The types that run over the whole tensor and so have no row codec.
 bool IsAprNative(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
 
+// The row decoder under the instruction set in force; nullptr if the type has none.
+RowDecoder DecoderOf(DType dtype) {
+#if defined(__x86_64__)
+  const Isa isa = ActiveIsa();
+  RowDecoder fast = nullptr;
+  if (isa >= Isa::kAvx512) fast = Avx512DecoderOf(dtype);
+  else if (isa >= Isa::kAvx2) fast = Avx2DecoderOf(dtype);
+  if (fast != nullptr) return fast;
+#endif
+  return CodecOf(dtype).decode;
+}
+
 [[noreturn]] void FailSize(const TensorView& view) {
   throw Error(ErrorCode::kInvalidFormat,
               fmt::format("{} bytes do not hold {} elements {} as {}", view.bytes.size(),
@@ -114,7 +129,7 @@ RowLayout LayoutOf(const TensorView& view) {
 }
 
 void DecodeRows(const TensorView& view, std::span<float> out) {
-  const RowDecoder decode = CodecOf(view.dtype).decode;
+  const RowDecoder decode = DecoderOf(view.dtype);
   const RowLayout layout = LayoutOf(view);
   const int64_t cols = view.cols();
   if (layout.stored_cols == cols) {
@@ -136,12 +151,19 @@ void DecodeAprNative(const TensorView& view, std::span<float> out) {
 
 // A quantised block cannot hold an infinity or a NaN, and one would spoil its neighbours.
 void RequireFinite(DType dtype, const float* x, int64_t rows, int64_t cols) {
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    if (!std::isfinite(x[i])) {
-      throw Error(ErrorCode::kValidationFailed,
-                  fmt::format("element [{}, {}] is {}: it cannot be quantised to {}", i / cols,
-                              i % cols, x[i], NameOf(dtype)));
+  const int64_t count = rows * cols;
+  constexpr int64_t kChunk = 4096;  // without a way out inside, so that the compiler vectorises it
+  for (int64_t first = 0; first < count; first += kChunk) {
+    const int64_t last = std::min(first + kChunk, count);
+    uint32_t largest = 0;
+    for (int64_t i = first; i < last; ++i) {
+      largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7FFFFFFFu);
     }
+    if (largest < 0x7F800000u) continue;
+    const float* bad = std::find_if_not(x + first, x + last, [](float v) { return std::isfinite(v); });
+    throw Error(ErrorCode::kValidationFailed,
+                fmt::format("element [{}, {}] is {}: it cannot be quantised to {}", (bad - x) / cols,
+                            (bad - x) % cols, *bad, NameOf(dtype)));
   }
 }
 
@@ -157,7 +179,7 @@ bool CanDecode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).decode
 bool CanEncode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).encode != nullptr; }
 
 void DecodeRow(DType dtype, const std::byte* row, int64_t cols, float* out) {
-  const RowDecoder decode = CodecOf(dtype).decode;
+  const RowDecoder decode = DecoderOf(dtype);
   APR_CHECK(decode != nullptr && cols % InfoOf(dtype).block_elems == 0);
   decode(row, cols, out);
 }

@@ -1,0 +1,25 @@
+// The vector decoders with AVX2. See decode_simd.inc.
+#include "quant/decode_simd.h"
+
+#if defined(__x86_64__)
+#include <cmath>
+
+#include "quant/intrinsics.h"
+#include "quant/iq.h"
+#include "quant/mx.h"
+#include "quant/plain.h"
+#include "quant/q_k.h"
+#include "quant/q_legacy.h"
+#include "quant/search_params.h"
+
+#include "quant/target_avx2.h"
+namespace apr::decode_avx2 {
+#include "quant/lanes_avx2.h"
+#include "quant/decode_simd.inc"
+}  // namespace apr::decode_avx2
+#include "quant/target_end.h"
+
+namespace apr {
+RowDecoder Avx2DecoderOf(DType dtype) { return decode_avx2::DecoderOf(dtype); }
+}  // namespace apr
+#endif

@@ -1,0 +1,15 @@
+// Vector decoders: the same bits as the scalar ones (see decode_simd.inc), chosen by instruction set.
+#pragma once
+
+#include "quant/block.h"
+#include "tensor/dtype.h"
+
+namespace apr {
+
+// nullptr for types that have none.
+#if defined(__x86_64__)
+RowDecoder Avx2DecoderOf(DType dtype);
+RowDecoder Avx512DecoderOf(DType dtype);
+#endif
+
+}  // namespace apr
