@@ -55,7 +55,7 @@ const Stage* Graph::FindStage(std::string_view name, int layer) const {
 
 void Graph::Verify() const {
   std::vector<bool> made(values.size(), false);
-  made[kTokenIds] = true;
+  for (size_t v = 0; v < values.size(); ++v) made[v] = values[v].producer < 0;
   for (const Node& node : nodes) {
     for (const ValueId id : node.inputs) {
       if (id < 0 || static_cast<size_t>(id) >= values.size()) Broken(node, "input id out of range");
@@ -121,6 +121,11 @@ GraphBuilder::GraphBuilder() {
 WeightId GraphBuilder::Weight(std::string name, Shape shape) {
   graph_.weights.push_back({std::move(name), shape});
   return static_cast<WeightId>(graph_.weights.size()) - 1;
+}
+
+ValueId GraphBuilder::Input(std::string name, int64_t width) {
+  graph_.values.push_back({.kind = ValueKind::kTokens, .width = width, .name = std::move(name)});
+  return static_cast<ValueId>(graph_.values.size()) - 1;
 }
 
 std::vector<ValueId> GraphBuilder::AddNode(Node node) {

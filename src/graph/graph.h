@@ -30,7 +30,7 @@ struct Value {
   ValueKind kind = ValueKind::kTokens;
   int64_t width = 0;
   std::string name;   // unique, for printing
-  int producer = -1;  // node index; -1: the token ids
+  int producer = -1;  // node index; -1: given from outside (token ids; inputs of a sub-graph)
 };
 
 // A parameter that the graph needs; Model binds it to bytes of a file.
@@ -88,6 +88,8 @@ class GraphBuilder {
   GraphBuilder();
 
   WeightId Weight(std::string name, Shape shape);
+  // A value given from outside (of a sub-graph): [T, width].
+  ValueId Input(std::string name, int64_t width);
   // Returns all outputs of the new node.
   std::vector<ValueId> AddNode(Node node);
   // The common case: one output.

@@ -57,6 +57,23 @@ struct ScaleFormula {
   }
 };
 
+struct ClampedSwigluFormula {
+  static constexpr const char* kName = "clamped_swiglu";
+  template <typename Real>
+  static void Run(const OpContext<Real>& c) {
+    const auto& a = c.node.template As<ClampedSwigluAttributes>();
+    for (size_t i = 0; i < c.outputs[0].size(); ++i) {
+      // Comparisons are written so that a NaN passes through.
+      double gate = c.inputs[0][i];
+      double up = c.inputs[1][i];
+      if (gate > a.limit) gate = a.limit;
+      if (up > a.limit) up = a.limit;
+      if (up < -a.limit) up = -a.limit;
+      c.outputs[0][i] = static_cast<Real>((up + 1) * gate / (1 + std::exp(-a.alpha * gate)));
+    }
+  }
+};
+
 struct SoftcapFormula {
   static constexpr const char* kName = "softcap";
   template <typename Real>
@@ -68,8 +85,38 @@ struct SoftcapFormula {
   }
 };
 
+class SigmoidGate final : public Op {
+ public:
+  const char* name() const override { return "sigmoid_gate"; }
+  std::vector<Value> Infer(const Node& node, const Graph& graph) const override {
+    const Value& x = InputOf(node, graph, 0);
+    if (InputOf(node, graph, 1).width != 1) ShapeError(node, "the gate must have one value per row");
+    return {{.kind = x.kind, .width = x.width}};
+  }
+  void Reference(const OpContext<double>& context) const override { Run(context); }
+  void Cpu(const OpContext<float>& context) const override { Run(context); }
+
+ private:
+  template <typename Real>
+  static void Run(const OpContext<Real>& c) {
+    const auto width = static_cast<size_t>(c.InputWidth(0));
+    for (size_t row = 0; row < c.inputs[1].size(); ++row) {
+      const auto gate = static_cast<Real>(1 / (1 + std::exp(-static_cast<double>(c.inputs[1][row]))));
+      for (size_t i = row * width; i < (row + 1) * width; ++i) c.outputs[0][i] = c.inputs[0][i] * gate;
+    }
+  }
+};
+
 }  // namespace
 
+const Op& ClampedSwigluOp() {
+  static const Elementwise<ClampedSwigluFormula, 2> kOp;
+  return kOp;
+}
+const Op& SigmoidGateOp() {
+  static const SigmoidGate kOp;
+  return kOp;
+}
 const Op& AddOp() {
   static const Elementwise<AddFormula, 2> kOp;
   return kOp;

@@ -2,6 +2,9 @@
 //   add:     y = a + scale * b          (residual; scale: Granite's residual multiplier)
 //   mul:     y = a * b
 //   scale:   y = factor * x
+//   clamped_swiglu: y = (clamp(u, -limit, limit) + 1) * g * sigmoid(alpha * g), g = min(gate, limit)
+//            (gpt-oss; transformers models/gpt_oss/modeling_gpt_oss.py)
+//   sigmoid_gate: y = x * sigmoid(g), one g per row (Qwen2-MoE's shared expert)
 //   softcap: y = cap * tanh(x / cap)    (Gemma 2, arXiv 2408.00118, section 2)
 #pragma once
 
@@ -25,6 +28,20 @@ struct SoftcapAttributes {
   void Fields(FieldVisitor& v) { v.Real("cap", cap); }
 };
 
+struct ClampedSwigluAttributes {
+  double limit = 0;
+  double alpha = 0;
+  void Fields(FieldVisitor& v) {
+    v.Real("limit", limit);
+    v.Real("alpha", alpha);
+  }
+};
+struct SigmoidGateAttributes {
+  void Fields(FieldVisitor&) {}
+};
+
+const Op& ClampedSwigluOp();  // inputs gate, up of equal width
+const Op& SigmoidGateOp();    // inputs x, g (width 1)
 const Op& AddOp();      // inputs a, b of equal width
 const Op& MulOp();      // inputs a, b of equal width
 const Op& ScaleOp();    // input x

@@ -1,0 +1,228 @@
+// Tests of src/compare: each rule of the comparers is shown to fail by a planted fault.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "compare/diff_html.h"
+#include "compare/element_diff.h"
+#include "compare/stage_diff.h"
+#include "compare/structure_diff.h"
+#include "compare/weight_diff.h"
+#include "model/model.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+ElementDiff Diff(const std::vector<float>& a, const std::vector<float>& b) {
+  ElementDiff diff;
+  Accumulate(diff, a, b, 0);
+  return diff;
+}
+
+std::vector<float> Wave(size_t n) {
+  std::vector<float> out(n);
+  for (size_t i = 0; i < n; ++i) out[i] = std::sin(static_cast<float>(i) * 0.37f) * 0.05f;
+  return out;
+}
+
+TEST(ElementDiff, SeesEveryKindOfDifference) {
+  EXPECT_TRUE(Diff({1, 2}, {1, 2}).is_identical());
+  EXPECT_TRUE(Diff({0.0f}, {-0.0f}).is_identical());
+  EXPECT_FALSE(Diff({}, {}).is_identical()) << "nothing compared is no agreement";
+  for (const auto& [a, b] : std::vector<std::pair<float, float>>{{kNan, 1}, {1, kNan}, {kNan, kNan}, {kInf, 1}, {1, -kInf}, {kInf, -kInf}}) {
+    const ElementDiff diff = Diff({5, a}, {5, b});
+    EXPECT_TRUE(diff.has_nonfinite_difference()) << a << " " << b;
+    EXPECT_TRUE(std::isinf(diff.nmse()));
+    EXPECT_EQ(diff.max_index, 1);
+  }
+  EXPECT_TRUE(Diff({kInf}, {kInf}).is_identical());
+  EXPECT_EQ(Diff({-5, 3}, {-1, 3}).max_abs, 4) << "both negative";
+  EXPECT_EQ(Diff({2}, {-2}).cosine(), -1) << "sign flip";
+  EXPECT_TRUE(std::isinf(Diff({0}, {1}).nmse())) << "zero reference";
+  EXPECT_EQ(Diff({0}, {1}).cosine(), 0);
+}
+
+TEST(ElementDiff, NamesTheWorstCoordinateInLongStreams) {
+  for (const size_t at : {size_t{0}, size_t{4095}, size_t{4096}, size_t{9999}}) {
+    const std::vector<float> a = Wave(10000);
+    std::vector<float> b = a;
+    b[at] += 0.5f;
+    b[at == 0 ? 7 : at - 1] += 0.25f;
+    const ElementDiff diff = Diff(a, b);
+    EXPECT_EQ(diff.max_index, static_cast<int64_t>(at));
+    EXPECT_EQ(diff.identical, 9998);
+    EXPECT_EQ(diff.large, 2);
+    b[at] = kNan;
+    EXPECT_EQ(Diff(a, b).first_nonfinite, static_cast<int64_t>(at));
+  }
+}
+
+TEST(ElementDiff, PiecesMergeToTheWhole) {
+  const std::vector<float> a = Wave(9000);
+  std::vector<float> b = a;
+  for (size_t i = 0; i < b.size(); i += 3) b[i] *= 1.01f;
+  ElementDiff first, second;
+  Accumulate(first, std::span(a).first(5000), std::span(b).first(5000), 0);
+  Accumulate(second, std::span(a).subspan(5000), std::span(b).subspan(5000), 5000);
+  Merge(first, second);
+  const ElementDiff whole = Diff(a, b);
+  EXPECT_EQ(first.max_index, whole.max_index);
+  EXPECT_EQ(first.identical, whole.identical);
+  EXPECT_NEAR(first.sum_sq, whole.sum_sq, 1e-12 * whole.sum_sq);
+}
+
+class TempFolder {
+ public:
+  TempFolder() : path_(fs::temp_directory_path() / ("apr-compare-test-" + std::to_string(getpid()))) { fs::create_directories(path_); }
+  ~TempFolder() { fs::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+void WriteRun(const std::string& path, std::vector<int64_t> ids, float planted) {
+  StageManifest manifest{.engine = "test", .ids = std::move(ids)};
+  manifest.precision = {"f32", "f32", "f32"};
+  StageDirectoryWriter writer(path, manifest, Overwrite::kAllow);
+  for (uint32_t layer = 0; layer < 3; ++layer) {
+    for (const char* stage : {"attn_norm", "attention", "ffn_out"}) {
+      std::vector<float> values = Wave(24);
+      if (layer >= 1 && (layer > 1 || std::strcmp(stage, "attn_norm") != 0)) values[13] += planted;
+      writer.Write({layer, stage}, Shape{4, 6}, values);
+    }
+  }
+  writer.Write({kWholeModel, "lm_head"}, Shape{4, 6}, Wave(24));
+  writer.Finish();
+}
+
+TEST(StageDiff, FindsTheFirstDifferenceInCausalOrder) {
+  const TempFolder folder;
+  WriteRun(folder / "a", {1, 2, 3, 4}, 0);
+  WriteRun(folder / "b", {1, 2, 3, 4}, 0.5f);
+  const StageDirectoryDiff diff = DiffStageDirectories(folder / "a", folder / "b", std::nullopt);
+  ASSERT_GE(diff.first, 0);
+  const StageRow& row = diff.rows[static_cast<size_t>(diff.first)];
+  EXPECT_EQ(row.name, "layer-1/attention");
+  EXPECT_EQ(diff.Coordinate(row), (std::vector<int64_t>{2, 1}));
+  EXPECT_FALSE(diff.agree());
+  EXPECT_TRUE(DiffStageDirectories(folder / "a", folder / "a", 0.0).agree());
+  EXPECT_NE(StageDiffHtml(diff).find("layer-1/attention"), std::string::npos);
+}
+
+TEST(StageDiff, OtherIdsMissingFilesAndNaNAreNoAgreement) {
+  const TempFolder folder;
+  WriteRun(folder / "a", {1, 2, 3, 4}, 0);
+  WriteRun(folder / "ids", {1, 2, 3, 5}, 0);
+  EXPECT_FALSE(DiffStageDirectories(folder / "a", folder / "ids", std::nullopt).agree());
+  WriteRun(folder / "nan", {1, 2, 3, 4}, kNan);
+  EXPECT_FALSE(DiffStageDirectories(folder / "a", folder / "nan", 1e9).agree());
+  WriteRun(folder / "gone", {1, 2, 3, 4}, 0);
+  fs::remove(folder / "gone/layer-1/ffn_out.bin");
+  const StageDirectoryDiff gone = DiffStageDirectories(folder / "a", folder / "gone", std::nullopt);
+  EXPECT_FALSE(gone.agree());
+  EXPECT_EQ(gone.rows[static_cast<size_t>(gone.first)].name, "layer-1/ffn_out");
+  EXPECT_FALSE(gone.rows[static_cast<size_t>(gone.first)].problem.empty());
+}
+
+TEST(StageDiff, FilesOfOtherLayersOrSizesAreRefused) {
+  const TempFolder folder;
+  const std::vector<float> values = {1, 2, 3};
+  WriteStageFile(folder / "a.bin", 0, values, Overwrite::kAllow);
+  WriteStageFile(folder / "b.bin", 1, values, Overwrite::kAllow);
+  WriteStageFile(folder / "c.bin", 0, std::span(values).first(2), Overwrite::kAllow);
+  EXPECT_THROW(DiffStageFiles(folder / "a.bin", folder / "b.bin", 3), Error);
+  EXPECT_THROW(DiffStageFiles(folder / "a.bin", folder / "c.bin", 3), Error);
+  const std::vector<float> other = {1, 2.5f, 2};
+  WriteStageFile(folder / "d.bin", 0, other, Overwrite::kAllow);
+  const StageFileDiff diff = DiffStageFiles(folder / "a.bin", folder / "d.bin", 2);
+  ASSERT_EQ(diff.top.size(), 2u);
+  EXPECT_EQ(diff.top[0].index, 2);
+  EXPECT_EQ(diff.top[1].index, 1);
+  EXPECT_EQ(diff.ToJson()["max_abs_diff_index"], 2);
+}
+
+// A pair of weights made of `a` and of `b` stored as `dtype`.
+WeightPair Pair(const std::vector<float>& a, const std::vector<float>& b, DType dtype, int64_t cols, std::vector<std::byte>& storage) {
+  const Shape shape{static_cast<int64_t>(a.size()) / cols, cols};
+  storage.resize(*StorageBytes(dtype, shape));
+  EncodeRows(dtype, b.data(), shape[0], cols, nullptr, storage.data());
+  WeightPair pair{"w", "w", "w", {}, {}};
+  pair.a.view = {DType::kF32, shape, {reinterpret_cast<const std::byte*>(a.data()), a.size() * 4}};
+  pair.b.view = {dtype, shape, storage};
+  return pair;
+}
+
+TEST(WeightDiff, QuantisationIsExplainedAndFaultsAreNot) {
+  ThreadPool pool(2);
+  const std::vector<float> a = Wave(64 * 512);
+  std::vector<std::byte> storage;
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0}) {
+    EXPECT_EQ(CompareWeights(Pair(a, a, dtype, 512, storage), false, pool).verdict, WeightVerdict::kExplained) << NameOf(dtype);
+    std::vector<float> scaled = a;
+    for (float& v : scaled) v *= 1.3f;
+    EXPECT_EQ(CompareWeights(Pair(a, scaled, dtype, 512, storage), false, pool).verdict, WeightVerdict::kDifferent) << NameOf(dtype);
+    std::vector<float> rolled(a.begin() + 512, a.end());
+    rolled.insert(rolled.end(), a.begin(), a.begin() + 512);
+    EXPECT_EQ(CompareWeights(Pair(a, rolled, dtype, 512, storage), false, pool).verdict, WeightVerdict::kDifferent) << NameOf(dtype);
+    std::vector<float> speck = a;
+    speck[700] = 9;
+    EXPECT_EQ(CompareWeights(Pair(a, speck, dtype, 512, storage), false, pool).verdict, WeightVerdict::kDifferent) << NameOf(dtype);
+  }
+  const WeightRow same = CompareWeights(Pair(a, a, DType::kF32, 512, storage), false, pool);
+  EXPECT_EQ(same.verdict, WeightVerdict::kIdentical);
+  std::vector<float> nudged = a;
+  nudged[5] = std::nextafter(nudged[5], 1.0f);
+  EXPECT_EQ(CompareWeights(Pair(a, nudged, DType::kF32, 512, storage), false, pool).verdict, WeightVerdict::kDifferent);
+}
+
+TEST(WeightDiff, SwappedShapes) {
+  ThreadPool pool(1);
+  const std::vector<float> a = Wave(6 * 4);
+  std::vector<float> turned(a.size());
+  for (size_t r = 0; r < 6; ++r) {
+    for (size_t c = 0; c < 4; ++c) turned[c * 6 + r] = a[r * 4 + c];
+  }
+  const auto pair = [](const std::vector<float>& x, Shape sx, const std::vector<float>& y, Shape sy) {
+    WeightPair out{"w", "w", "w", {}, {}};
+    out.a.view = {DType::kF32, sx, {reinterpret_cast<const std::byte*>(x.data()), x.size() * 4}};
+    out.b.view = {DType::kF32, sy, {reinterpret_cast<const std::byte*>(y.data()), y.size() * 4}};
+    return out;
+  };
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, a, {4, 6}), false, pool).verdict, WeightVerdict::kTransposed);
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, turned, {4, 6}), false, pool).verdict, WeightVerdict::kDifferent);
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, turned, {4, 6}), true, pool).verdict, WeightVerdict::kTransposed);
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, a, {3, 8}), true, pool).verdict, WeightVerdict::kShape);
+}
+
+TEST(WeightDiff, ModelsAgainstThemselvesAndEachOther) {
+  const std::string folder = APR_SOURCE_DIR "/testdata/model/";
+  ThreadPool pool(2);
+  const auto llama = ModelFile::Open(folder + "llama");
+  const WeightDiff same = DiffWeights(PairWeights(llama, ModelFile::Open(folder + "llama")), {}, pool);
+  EXPECT_TRUE(same.agree());
+  EXPECT_EQ(same.basis, "slots of llama");
+  EXPECT_TRUE(DiffStructure(PairWeights(llama, llama)).differences.empty());
+  const WeightPairs other = PairWeights(llama, ModelFile::Open(folder + "qwen2"));
+  EXPECT_FALSE(DiffWeights(other, {}, pool).agree());
+  EXPECT_FALSE(DiffStructure(other).differences.empty());
+  WeightDiffOptions nothing;
+  nothing.filter = "no such tensor";
+  EXPECT_FALSE(DiffWeights(PairWeights(llama, llama), nothing, pool).agree()) << "nothing compared is no agreement";
+  EXPECT_NE(WeightDiffHtml(same).find("model.embed_tokens.weight"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace apr

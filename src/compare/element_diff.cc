@@ -1,0 +1,213 @@
+// See element_diff.h.
+#include "compare/element_diff.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "base/json.h"
+
+namespace apr {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+template <typename Real>
+void Worst(ElementDiff& diff, double distance, int64_t index, Real a, Real b) {
+  if (diff.max_index >= 0 && !(distance > diff.max_abs)) return;
+  diff.max_abs = distance;
+  diff.max_index = index;
+  diff.a_at_max = a;
+  diff.b_at_max = b;
+}
+
+// At least one of the two is NaN or infinite.
+template <typename Real>
+void AddNonFinite(ElementDiff& diff, Real a, Real b, int64_t index) {
+  diff.nan_a += std::isnan(a);
+  diff.nan_b += std::isnan(b);
+  diff.inf_a += std::isinf(a);
+  diff.inf_b += std::isinf(b);
+  if (a == b) {
+    ++diff.identical;
+    return;
+  }
+  ++diff.large;
+  if (diff.first_nonfinite < 0) diff.first_nonfinite = index;
+  Worst(diff, kInfinity, index, a, b);
+}
+
+template <typename Real>
+void AddFinite(ElementDiff& diff, Real a, Real b, int64_t index) {
+  const double x = a;
+  const double y = b;
+  const double d = std::abs(x - y);
+  ++diff.finite;
+  diff.sum_abs += d;
+  diff.sum_sq += d * d;
+  diff.sum_aa += x * x;
+  diff.sum_bb += y * y;
+  diff.sum_ab += x * y;
+  if (d == 0) {
+    ++diff.identical;
+    return;
+  }
+  (d < 0.001 ? diff.small : d < 0.01 ? diff.medium : diff.large)++;
+  Worst(diff, d, index, a, b);
+}
+
+// Sums of a block of elements that are all finite and whose worst is found afterwards: independent
+// lanes, so that the compiler can keep them in vector registers.
+template <typename Real>
+struct BlockSums {
+  static constexpr size_t kLanes = 8;
+  double abs[kLanes] = {}, sq[kLanes] = {}, aa[kLanes] = {}, bb[kLanes] = {}, ab[kLanes] = {}, top[kLanes] = {};
+
+  void Add(const Real* a, const Real* b) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      const double x = a[j];
+      const double y = b[j];
+      const double d = std::abs(x - y);
+      abs[j] += d;
+      sq[j] += d * d;
+      aa[j] += x * x;
+      bb[j] += y * y;
+      ab[j] += x * y;
+      top[j] = d > top[j] ? d : top[j];
+    }
+  }
+  static double Total(const double (&lane)[kLanes]) {
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  }
+};
+
+constexpr size_t kBlock = 4096;
+
+template <typename Real>
+bool AllFinite(const Real* a, const Real* b, size_t n) {
+  // NaN and infinity times zero are NaN, and NaN stays in a sum.
+  Real probe[8] = {};
+  for (size_t i = 0; i + 8 <= n; i += 8) {
+    for (size_t j = 0; j < 8; ++j) probe[j] += a[i + j] * 0 + b[i + j] * 0;
+  }
+  for (const Real p : probe) {
+    if (!(p == 0)) return false;
+  }
+  return true;
+}
+
+// A whole block without NaN or infinity.
+template <typename Real>
+void AddBlock(ElementDiff& diff, const Real* a, const Real* b, int64_t first) {
+  BlockSums<Real> sums;
+  int64_t identical = 0, small = 0, medium = 0;
+  for (size_t i = 0; i < kBlock; i += BlockSums<Real>::kLanes) sums.Add(a + i, b + i);
+  for (size_t i = 0; i < kBlock; ++i) {
+    const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    identical += d == 0;
+    small += d < 0.001;
+    medium += d < 0.01;
+  }
+  diff.finite += kBlock;
+  diff.identical += identical;
+  diff.small += small - identical;
+  diff.medium += medium - small;
+  diff.large += static_cast<int64_t>(kBlock) - medium;
+  diff.sum_abs += BlockSums<Real>::Total(sums.abs);
+  diff.sum_sq += BlockSums<Real>::Total(sums.sq);
+  diff.sum_aa += BlockSums<Real>::Total(sums.aa);
+  diff.sum_bb += BlockSums<Real>::Total(sums.bb);
+  diff.sum_ab += BlockSums<Real>::Total(sums.ab);
+  const double top = *std::max_element(sums.top, sums.top + BlockSums<Real>::kLanes);
+  if (top == 0 || (diff.max_index >= 0 && !(top > diff.max_abs))) return;
+  for (size_t i = 0; i < kBlock; ++i) {
+    if (std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) == top) {
+      Worst(diff, top, first + static_cast<int64_t>(i), a[i], b[i]);
+      return;
+    }
+  }
+}
+
+template <typename Real>
+void Add(ElementDiff& diff, std::span<const Real> a, std::span<const Real> b, int64_t first) {
+  APR_CHECK(a.size() == b.size());
+  diff.count += static_cast<int64_t>(a.size());
+  size_t i = 0;
+  while (i + kBlock <= a.size()) {
+    if (!AllFinite(a.data() + i, b.data() + i, kBlock)) break;
+    AddBlock(diff, a.data() + i, b.data() + i, first + static_cast<int64_t>(i));
+    i += kBlock;
+  }
+  for (; i < a.size(); ++i) {
+    const int64_t index = first + static_cast<int64_t>(i);
+    if (std::isfinite(a[i]) && std::isfinite(b[i])) AddFinite(diff, a[i], b[i], index);
+    else AddNonFinite(diff, a[i], b[i], index);
+  }
+}
+
+}  // namespace
+
+double ElementDiff::mean_abs() const { return finite == 0 ? 0 : sum_abs / static_cast<double>(finite); }
+double ElementDiff::rmse() const { return finite == 0 ? 0 : std::sqrt(sum_sq / static_cast<double>(finite)); }
+double ElementDiff::rms_a() const { return finite == 0 ? 0 : std::sqrt(sum_aa / static_cast<double>(finite)); }
+double ElementDiff::nmse() const {
+  if (has_nonfinite_difference()) return kInfinity;
+  if (sum_sq == 0) return 0;
+  return sum_aa == 0 ? kInfinity : sum_sq / sum_aa;
+}
+double ElementDiff::cosine() const {
+  if (sum_aa == 0 && sum_bb == 0) return 1;
+  if (sum_aa == 0 || sum_bb == 0) return 0;
+  return sum_ab / (std::sqrt(sum_aa) * std::sqrt(sum_bb));
+}
+double ElementDiff::relative_error() const { return std::sqrt(nmse()); }
+
+Json ElementDiff::ToJson() const {
+  return {{"element_count", count},
+          {"identical_count", identical},
+          {"small_diff_count", small},
+          {"medium_diff_count", medium},
+          {"large_diff_count", large},
+          {"nan_count_a", nan_a},
+          {"nan_count_b", nan_b},
+          {"inf_count_a", inf_a},
+          {"inf_count_b", inf_b},
+          {"max_diff", JsonNumber(max_abs)},
+          {"max_diff_index", max_index < 0 ? Json(nullptr) : Json(max_index)},
+          {"a_at_max", max_index < 0 ? Json(nullptr) : JsonNumber(a_at_max)},
+          {"b_at_max", max_index < 0 ? Json(nullptr) : JsonNumber(b_at_max)},
+          {"mean_diff", JsonNumber(mean_abs())},
+          {"rmse", JsonNumber(rmse())},
+          {"nmse", JsonNumber(nmse())},
+          {"cosine_similarity", JsonNumber(cosine())}};
+}
+
+void Accumulate(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first) {
+  Add(diff, a, b, first);
+}
+void Accumulate(ElementDiff& diff, std::span<const double> a, std::span<const double> b, int64_t first) {
+  Add(diff, a, b, first);
+}
+
+void Merge(ElementDiff& into, const ElementDiff& next) {
+  into.count += next.count;
+  into.identical += next.identical;
+  into.small += next.small;
+  into.medium += next.medium;
+  into.large += next.large;
+  into.nan_a += next.nan_a;
+  into.nan_b += next.nan_b;
+  into.inf_a += next.inf_a;
+  into.inf_b += next.inf_b;
+  if (into.first_nonfinite < 0) into.first_nonfinite = next.first_nonfinite;
+  if (next.max_index >= 0) Worst(into, next.max_abs, next.max_index, next.a_at_max, next.b_at_max);
+  into.finite += next.finite;
+  into.sum_abs += next.sum_abs;
+  into.sum_sq += next.sum_sq;
+  into.sum_aa += next.sum_aa;
+  into.sum_bb += next.sum_bb;
+  into.sum_ab += next.sum_ab;
+}
+
+}  // namespace apr

@@ -1,0 +1,144 @@
+// PairWeights of weight_diff.h.
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "compare/weight_diff.h"
+#include "model/model.h"
+#include "model/resolve.h"
+
+namespace apr {
+namespace {
+
+struct Side {
+  std::shared_ptr<const ModelFile> file;
+  const Architecture* architecture = nullptr;  // null: not a model of a known architecture
+  ModelConfig config;
+  SlotTable slots;
+};
+
+// A file that is no model (no config, unknown architecture, shapes that contradict it) is compared by
+// tensor names instead.
+Side Resolve(std::shared_ptr<const ModelFile> file) {
+  Side side;
+  side.file = std::move(file);
+  try {
+    ResolvedConfig resolved = ResolveConfig(*side.file);
+    side.config = std::move(resolved.config);
+    side.slots = BindSlots(*side.file, *resolved.architecture, side.config);
+    side.architecture = resolved.architecture;
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kModelLoad && e.code() != ErrorCode::kInvalidFormat) throw;
+  }
+  return side;
+}
+
+bool SameFamily(const Side& a, const Side& b) {
+  if (a.architecture == nullptr || b.architecture == nullptr) return false;
+  if (a.architecture == b.architecture) return true;
+  // GGUF does not tell Llama from Mistral.
+  return !a.architecture->gguf.empty() && a.architecture->gguf == b.architecture->gguf;
+}
+
+// Where one side ties the head and the other stores it, the embedding stands for the head.
+void AddTiedHead(SlotTable& table, const SlotTable& other) {
+  const SlotKey head{Slot::kHead, -1, -1};
+  const SlotKey embedding{Slot::kTokenEmbedding, -1, -1};
+  const auto source = table.slots.find(embedding);
+  if (table.slots.count(head) > 0 || other.slots.count(head) == 0 || source == table.slots.end()) return;
+  table.slots[head] = source->second;
+}
+
+void PairBySlots(Side& a, Side& b, WeightPairs& out) {
+  out.basis = "slots of " + std::string(a.architecture->name);
+  AddTiedHead(a.slots, b.slots);
+  AddTiedHead(b.slots, a.slots);
+  for (const auto& [key, slot] : a.slots.slots) {
+    const std::string name = HfName(*a.architecture, key);
+    const auto other = b.slots.slots.find(key);
+    if (other == b.slots.slots.end()) {
+      out.only_a.push_back(name);
+      continue;
+    }
+    out.pairs.push_back({name, slot.tensor->name, other->second.tensor->name, slot.weight, other->second.weight});
+  }
+  for (const auto& [key, slot] : b.slots.slots) {
+    if (a.slots.slots.count(key) == 0) out.only_b.push_back(HfName(*b.architecture, key));
+  }
+  // Tensors that no table names may still meet by name.
+  const auto& left_b = b.slots.unclaimed;
+  for (const std::string& name : a.slots.unclaimed) {
+    if (std::find(left_b.begin(), left_b.end(), name) == left_b.end()) out.only_a.push_back(name);
+  }
+  for (const std::string& name : left_b) {
+    if (std::find(a.slots.unclaimed.begin(), a.slots.unclaimed.end(), name) == a.slots.unclaimed.end()) out.only_b.push_back(name);
+  }
+}
+
+// The Hugging Face name that a Llama-shaped GGUF name stands for, or the name itself.
+std::string CanonicalName(const std::string& name) {
+  const auto find_layer = [&](std::string_view pattern, int& layer) {
+    const size_t at = pattern.find("{L}");
+    if (at == std::string_view::npos) return name == pattern;
+    if (name.compare(0, at, pattern.substr(0, at)) != 0) return false;
+    const size_t end = name.find('.', at);
+    if (end == std::string::npos || end == at || end - at > 6) return false;
+    for (size_t i = at; i < end; ++i) {
+      if (name[i] < '0' || name[i] > '9') return false;
+    }
+    layer = std::stoi(name.substr(at, end - at));
+    return name == ExpandName(pattern, layer, -1);
+  };
+  for (const TensorRule& rule : GgufNames()) {
+    int layer = -1;
+    if (!find_layer(rule.name, layer)) continue;
+    for (const TensorRule& hf : LlamaNames()) {
+      if (hf.slots == rule.slots) return ExpandName(hf.name, layer, -1);
+    }
+  }
+  return name;
+}
+
+std::map<std::string, const TensorInfo*> ByCanonicalName(const ModelFile& file) {
+  std::map<std::string, const TensorInfo*> out;
+  for (const TensorInfo& info : file.tensors()) out[CanonicalName(info.name)] = &info;
+  return out;
+}
+
+void PairByNames(const Side& a, const Side& b, WeightPairs& out) {
+  out.basis = "tensor names";
+  const auto of_a = ByCanonicalName(*a.file);
+  const auto of_b = ByCanonicalName(*b.file);
+  for (const auto& [name, info] : of_a) {
+    const auto other = of_b.find(name);
+    if (other == of_b.end()) {
+      out.only_a.push_back(name);
+      continue;
+    }
+    WeightPair pair{name, info->name, other->second->name, {}, {}};
+    pair.a.view = a.file->View(*info);
+    pair.b.view = b.file->View(*other->second);
+    out.pairs.push_back(std::move(pair));
+  }
+  for (const auto& [name, info] : of_b) {
+    if (of_a.count(name) == 0) out.only_b.push_back(name);
+  }
+}
+
+}  // namespace
+
+WeightPairs PairWeights(std::shared_ptr<const ModelFile> a, std::shared_ptr<const ModelFile> b) {
+  Side side_a = Resolve(std::move(a));
+  Side side_b = Resolve(std::move(b));
+  WeightPairs out;
+  out.file_a = side_a.file;
+  out.file_b = side_b.file;
+  if (SameFamily(side_a, side_b)) PairBySlots(side_a, side_b, out);
+  else PairByNames(side_a, side_b, out);
+  std::sort(out.pairs.begin(), out.pairs.end(), [](const WeightPair& x, const WeightPair& y) { return x.name < y.name; });
+  std::sort(out.only_a.begin(), out.only_a.end());
+  std::sort(out.only_b.begin(), out.only_b.end());
+  return out;
+}
+
+}  // namespace apr
