@@ -14,19 +14,12 @@
 #include "format/apr_reader.h"
 #include "format/model_file.h"
 #include "format/stage_file.h"
+#include "format/test_limits.h"
 
 namespace apr {
 namespace {
 
 constexpr char kFolder[] = APR_SOURCE_DIR "/../shared/oracle/malformed/";
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
 
 struct Case {
   std::string path, format, fault, must, at;
