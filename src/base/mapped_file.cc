@@ -78,21 +78,31 @@ std::shared_ptr<const MappedFile> MappedFile::InMemory(
   if (address == MAP_FAILED) ThrowErrno(ErrorCode::kIo, name, "cannot get memory");
   file->data_ = static_cast<const std::byte*>(address);
   file->size_ = size;
-  file->anonymous_ = true;
+  file->memory_ = Memory::kAnonymous;
   fill({static_cast<std::byte*>(address), size});
   mprotect(address, size, PROT_READ);
   return file;
 }
 
+std::shared_ptr<const MappedFile> MappedFile::Borrowed(const std::string& name, Bytes bytes) {
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = name;
+  file->data_ = bytes.data();
+  file->size_ = bytes.size();
+  file->memory_ = Memory::kBorrowed;
+  return file;
+}
+
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ != nullptr && memory_ != Memory::kBorrowed) munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::WillNeed(uint64_t offset, uint64_t count) const {
+  if (memory_ != Memory::kFile) return;
   Advise(data_, size_, offset, count, MADV_WILLNEED);
 }
 void MappedFile::DontNeed(uint64_t offset, uint64_t count) const {
-  if (anonymous_) return;  // there is no file to read the bytes from again
+  if (memory_ != Memory::kFile) return;  // there is no file to read the bytes from again
   Advise(data_, size_, offset, count, MADV_DONTNEED);
 }
 

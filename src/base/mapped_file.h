@@ -21,6 +21,8 @@ class MappedFile {
   // payloads that are stored compressed, and for tests. Throws kIo when there is no memory.
   static std::shared_ptr<const MappedFile> InMemory(
       const std::string& name, uint64_t size, const std::function<void(std::span<std::byte>)>& fill);
+  // Bytes of the caller, who keeps them alive, that behave as a file named `name`.
+  static std::shared_ptr<const MappedFile> Borrowed(const std::string& name, Bytes bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -40,7 +42,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   uint64_t size_ = 0;
-  bool anonymous_ = false;
+  enum class Memory { kFile, kAnonymous, kBorrowed } memory_ = Memory::kFile;
 };
 
 }  // namespace apr
