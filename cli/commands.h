@@ -5,6 +5,12 @@
 
 namespace apr {
 
+extern const Command kBenchCommand;
 extern const Command kDevicesCommand;
+extern const Command kGraphCommand;
+extern const Command kInspectCommand;
+extern const Command kLogitsCommand;
+extern const Command kTensorsCommand;
+extern const Command kTraceCommand;
 
 }  // namespace apr

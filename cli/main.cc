@@ -5,6 +5,12 @@
 namespace {
 
 const apr::Command* const kCommands[] = {
+    &apr::kLogitsCommand,
+    &apr::kBenchCommand,
+    &apr::kInspectCommand,
+    &apr::kTensorsCommand,
+    &apr::kTraceCommand,
+    &apr::kGraphCommand,
     &apr::kDevicesCommand,
 };
 

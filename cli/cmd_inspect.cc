@@ -1,0 +1,189 @@
+// apr inspect: what a model file says about itself, without reading tensor data.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/file_json.h"
+#include "format/apr_header.h"
+#include "format/apr_reader.h"
+#include "model/resolve.h"
+
+namespace apr {
+namespace {
+
+struct InspectArgs {
+  std::string file;
+  bool verify = false;
+};
+
+struct Inspection {
+  std::shared_ptr<const ModelFile> file;
+  std::optional<ResolvedConfig> resolved;
+  std::string config_problem;  // why there is none
+  uint64_t parameters = 0;
+};
+
+Inspection Inspect(const std::string& path) {
+  Inspection out;
+  out.file = ModelFile::Open(path);
+  try {
+    out.resolved = ResolveConfig(*out.file);
+  } catch (const Error& error) {
+    out.config_problem = error.what();
+  }
+  for (const TensorInfo& info : out.file->tensors()) {
+    out.parameters += static_cast<uint64_t>(info.shape.num_elements());
+  }
+  return out;
+}
+
+Json TypesOf(const ModelFile& file) {
+  std::map<std::string, std::pair<uint64_t, uint64_t>> types;
+  for (const TensorInfo& info : file.tensors()) {
+    auto& [count, bytes] = types[NameOf(info.dtype)];
+    ++count;
+    bytes += info.bytes;
+  }
+  Json out = Json::object();
+  for (const auto& [name, sums] : types) out[name] = {{"tensors", sums.first}, {"bytes", sums.second}};
+  return out;
+}
+
+// What only .apr has: flags, the metadata every file must name, checksums.
+void AddAprFields(const Inspection& in, bool verify, Json& out) {
+  const ModelFile& file = *in.file;
+  const AprHeader header = ParseAprHeader(file.files()[0]->bytes(), file.path());
+  const auto has = [&](AprFlag flag) { return (header.flags & flag) != 0; };
+  out["version"] = fmt::format("{}.{}", header.version_major, header.version_minor);
+  out["checksum_valid"] = true;  // the header's; a wrong one does not open
+  out["footer_checksum_valid"] = verify ? Json(true) : Json(nullptr);
+  out["flags"] = {{"lz4_compressed", has(kAprLz4)}, {"zstd_compressed", has(kAprZstd)},
+                  {"encrypted", has(kAprEncrypted)}, {"signed", has(kAprSigned)},
+                  {"sharded", has(kAprSharded)},     {"quantized", has(kAprQuantized)},
+                  {"has_vocab", has(kAprHasVocab)}};
+  for (const char* key : {"license", "data_source", "data_license", "hf_architecture", "hf_model_type"}) {
+    if (!out["metadata"].contains(key)) out["metadata"][key] = nullptr;
+  }
+}
+
+Json ToJson(const Inspection& in, bool verify) {
+  const ModelFile& file = *in.file;
+  Json out = {{"file", file.path()},
+              {"valid", true},
+              {"format", ContainerName(file.container())},
+              {"format_version", file.format_version()},
+              {"file_size", file.total_bytes()},
+              {"size_bytes", file.total_bytes()},
+              {"files", file.files().size()},
+              {"tensor_count", file.tensors().size()},
+              {"total_params", in.parameters},
+              {"quantization", DominantType(file)},
+              {"types", TypesOf(file)}};
+  const ModelConfig* config = in.resolved ? &in.resolved->config : nullptr;
+  const auto field = [&](auto member) { return config == nullptr ? Json(nullptr) : Json(config->*member); };
+  out["architecture"] = field(&ModelConfig::architecture);
+  out["num_layers"] = field(&ModelConfig::num_layers);
+  out["num_heads"] = field(&ModelConfig::num_heads);
+  out["num_kv_heads"] = field(&ModelConfig::num_kv_heads);
+  out["hidden_size"] = field(&ModelConfig::hidden_size);
+  out["vocab_size"] = field(&ModelConfig::vocab_size);
+  out["context_length"] = field(&ModelConfig::max_positions);
+  out["config"] = config == nullptr ? Json(nullptr) : config->ToJson();
+  out["config_error"] = in.config_problem.empty() ? Json(nullptr) : Json(in.config_problem);
+  out["unread_keys"] = config == nullptr ? Json(nullptr) : Json(config->unread_keys);
+  out["metadata"] = Json::object();
+  for (const auto& [key, value] : file.metadata()) out["metadata"][key] = MetaToJson(value);
+  if (file.container() == Container::kApr) AddAprFields(in, verify, out);
+  out["warnings"] = Json::array();
+  for (const FileWarning& w : file.warnings()) {
+    out["warnings"].push_back({{"file", w.file}, {"what", w.what}, {"key", w.key.empty() ? Json(nullptr) : Json(w.key)}});
+  }
+  return out;
+}
+
+void PrintConfig(const ModelConfig& config, Console& console) {
+  console.Line("\n" + console.Styled(Style::kBold, "configuration") + " (value, where it comes from)");
+  TextTable table("<<<");
+  for (const ConfigSource& s : config.sources) {
+    const std::string value = s.value.size() > 40 ? s.value.substr(0, 37) + "..." : s.value;
+    table.Row({"  " + s.field, value, s.origin});
+  }
+  console.Text(table.ToString());
+  for (const std::string& key : config.unread_keys) console.Line("  nothing reads: " + key);
+}
+
+void Print(const Inspection& in, Console& console) {
+  const ModelFile& file = *in.file;
+  TextTable head("<<");
+  head.Row({"file", file.path()});
+  head.Row({"format", file.format_version() +
+                          (file.files().size() > 1 ? fmt::format(", {} files", file.files().size()) : "")});
+  head.Row({"size", fmt::format("{} ({} bytes)", HumanBytes(file.total_bytes()), file.total_bytes())});
+  head.Row({"tensors", fmt::format("{}, {} elements", file.tensors().size(), in.parameters)});
+  std::string types;
+  const Json by_type = TypesOf(file);
+  for (const auto& [name, sums] : by_type.items()) {
+    types += fmt::format("{}{} x {}", types.empty() ? "" : ", ", sums["tensors"].get<uint64_t>(), name);
+  }
+  head.Row({"types", types});
+  if (in.resolved) {
+    const ModelConfig& c = in.resolved->config;
+    head.Row({"architecture", c.architecture});
+    head.Row({"layers", fmt::format("{}, hidden {}, {} heads ({} for keys), vocabulary {}", c.num_layers, c.hidden_size,
+                                    c.num_heads, c.num_kv_heads, c.vocab_size)});
+  } else {
+    head.Row({"model", "none that can be built: " + in.config_problem});
+  }
+  console.Text(head.ToString());
+  if (in.resolved) PrintConfig(in.resolved->config, console);
+  if (!file.metadata().empty()) console.Line("\n" + console.Styled(Style::kBold, "metadata"));
+  TextTable table("<<");
+  for (const auto& [key, value] : file.metadata()) {
+    table.Row({"  " + OneLineText(key, 80), OneLineText(value.ToString(), 96)});
+  }
+  console.Text(table.ToString());
+}
+
+int Run(const InspectArgs& args, Console& console) {
+  const Inspection in = Inspect(args.file);
+  const bool apr_file = in.file->container() == Container::kApr;
+  if (args.verify && !apr_file) {
+    throw Error(ErrorCode::kUsage, fmt::format("--verify: {} carries no checksum", in.file->format_version()));
+  }
+  if (args.verify) ValidateApr(*in.file);
+  for (const FileWarning& w : in.file->warnings()) {
+    console.Warn(fmt::format("{}: {}{}", w.file, w.what, w.key.empty() ? "" : fmt::format(" ('{}')", w.key)));
+  }
+  if (console.json()) {
+    console.Document(ToJson(in, args.verify));
+  } else {
+    Print(in, console);
+  }
+  return 0;
+}
+
+CommandRunner Define(CLI::App& app) {
+  auto args = std::make_shared<InspectArgs>();
+  app.add_option("file", args->file, "file or folder")->required()->type_name("FILE");
+  app.add_flag("--verify", args->verify, ".apr: read the whole file and check its footer's checksum");
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kInspectCommand = {
+    .name = "inspect",
+    .group = "Looking inside",
+    .summary = "Format, size, metadata, and the configuration with where each value comes from",
+    .example = "  apr inspect model.gguf\n  apr inspect model-folder --json",
+    .define = Define,
+};
+
+}  // namespace apr

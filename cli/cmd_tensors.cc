@@ -1,0 +1,206 @@
+// apr tensors: names, shapes, types and statistics of the tensors of a file; extracting them.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/file_json.h"
+#include "format/model_writer.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+struct TensorsArgs {
+  std::string file;
+  std::string filter;
+  int64_t limit = 0;
+  bool stats = false;
+  std::string extract;
+  std::string out;
+  std::string dtype = "f32";
+  bool force = false;
+};
+
+using Selection = std::vector<const TensorInfo*>;
+
+Selection Select(const ModelFile& file, const TensorsArgs& args) {
+  Selection out;
+  for (const TensorInfo& info : file.tensors()) {
+    if (info.name.find(args.filter) != info.name.npos) out.push_back(&info);
+  }
+  if (args.limit > 0 && out.size() > static_cast<size_t>(args.limit)) out.resize(static_cast<size_t>(args.limit));
+  return out;
+}
+
+constexpr int64_t kRowsElements = 1 << 20;
+
+// Decodes `view` in pieces of whole rows, so that memory does not follow the tensor's size.
+void ForEachPiece(const TensorView& view, const std::function<void(std::span<const float>)>& use) {
+  std::vector<float> values;
+  const auto whole = StorageBytes(view.dtype, view.shape);
+  // Types whose bytes are not whole rows, and padded rows, are decoded at once.
+  const bool by_rows = whole && *whole == view.bytes.size() && view.dtype != DType::kAprQ4 && view.dtype != DType::kAprQ8;
+  const int64_t rows = view.rows();
+  const int64_t step = by_rows && view.cols() > 0 ? std::max<int64_t>(1, kRowsElements / view.cols()) : std::max<int64_t>(rows, 1);
+  for (int64_t at = 0; at < rows; at += step) {
+    const TensorView piece = by_rows ? view.Rows(at, std::min(step, rows - at)) : view;
+    values.resize(static_cast<size_t>(piece.shape.num_elements()));
+    DecodeTensor(piece, values);
+    use(values);
+  }
+}
+
+Statistics StatisticsOf(const TensorView& view) {
+  StatisticsBuilder builder;
+  ForEachPiece(view, [&](std::span<const float> values) { builder.Add(values); });
+  return builder.Finish();
+}
+
+uint64_t BytesOf(const Selection& tensors) {
+  uint64_t bytes = 0;
+  for (const TensorInfo* info : tensors) bytes += info->bytes;
+  return bytes;
+}
+
+std::vector<Statistics> AllStatistics(const ModelFile& file, const Selection& tensors) {
+  std::vector<Statistics> out;
+  Progress progress("statistics", BytesOf(tensors));
+  for (const TensorInfo* info : tensors) {
+    if (!CanDecode(info->dtype)) {
+      throw Error(ErrorCode::kNotBuilt, fmt::format("no decoder for {}", NameOf(info->dtype)),
+                  {.file = file.path(), .tensor = info->name});
+    }
+    out.push_back(StatisticsOf(file.View(*info)));
+    progress.Add(info->bytes);
+  }
+  return out;
+}
+
+Json ToJson(const ModelFile& file, const Selection& tensors, const std::vector<Statistics>& statistics) {
+  Json list = Json::array();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorInfo& info = *tensors[i];
+    Json entry = {{"name", info.name},
+                  {"shape", std::vector<int64_t>(info.shape.dims().begin(), info.shape.dims().end())},
+                  {"dtype", NameOf(info.dtype)},
+                  {"size_bytes", info.bytes},
+                  {"file", file.files()[static_cast<size_t>(info.file)]->path()},
+                  {"offset", info.offset}};
+    if (!statistics.empty()) {
+      entry.update(StatisticsToJson(statistics[i]));
+      entry["zero_count"] = statistics[i].zero_count;
+    }
+    list.push_back(std::move(entry));
+  }
+  uint64_t bytes = 0;
+  for (const TensorInfo& info : file.tensors()) bytes += info.bytes;
+  return {{"file", file.path()},
+          {"format", ContainerName(file.container())},
+          {"format_version", file.format_version()},
+          {"tensor_count", file.tensors().size()},
+          {"total_size_bytes", bytes},
+          {"shown", tensors.size()},
+          {"tensors", std::move(list)}};
+}
+
+void Print(const Selection& tensors, const std::vector<Statistics>& statistics, const ModelFile& file, Console& console) {
+  TextTable table(statistics.empty() ? "<<<>" : "<<<>>>>>>>");
+  if (!statistics.empty()) table.Row({"name", "type", "shape", "size", "mean", "std", "min", "max", "nan", "inf"});
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorInfo& info = *tensors[i];
+    std::vector<std::string> row = {info.name, NameOf(info.dtype), info.shape.ToString(), HumanBytes(info.bytes)};
+    if (!statistics.empty()) {
+      const Statistics& s = statistics[i];
+      for (const double v : {s.mean, s.std, s.min, s.max}) row.push_back(fmt::format("{:.5g}", v));
+      row.push_back(std::to_string(s.nan_count));
+      row.push_back(std::to_string(s.inf_count));
+    }
+    table.Row(std::move(row));
+  }
+  console.Text(table.ToString());
+  if (tensors.size() < file.tensors().size()) {
+    console.Line(fmt::format("({} of {} tensors)", tensors.size(), file.tensors().size()));
+  }
+}
+
+int Extract(const std::shared_ptr<const ModelFile>& file, const TensorsArgs& args, Console& console) {
+  std::vector<TensorToWrite> out;
+  for (const TensorInfo& info : file->tensors()) {
+    if (args.extract != "all" && info.name != args.extract) continue;
+    if (args.dtype == "as-stored") {
+      out.push_back(CopyOf(file, info, info.name));
+      continue;
+    }
+    const auto write = [file, &info](const ByteSink& sink) {
+      ForEachPiece(file->View(info), [&](std::span<const float> values) { sink(std::as_bytes(values)); });
+    };
+    out.push_back({info.name, DType::kF32, info.shape, write});
+  }
+  if (out.empty()) {
+    throw Error(ErrorCode::kValidationFailed, fmt::format("no tensor '{}'", args.extract), {.file = args.file});
+  }
+  const size_t count = out.size();
+  WriteSafetensors(args.out, std::move(out), {}, args.force ? Overwrite::kAllow : Overwrite::kRefuse);
+  if (console.json()) {
+    console.Document({{"file", args.file}, {"out", args.out}, {"tensors", count}, {"dtype", args.dtype}});
+  } else {
+    console.Line(fmt::format("{}: {} tensors, {}", args.out, count, args.dtype));
+  }
+  return 0;
+}
+
+int Run(const TensorsArgs& args, Console& console) {
+  if (args.extract.empty() != args.out.empty()) throw Error(ErrorCode::kUsage, "--extract and --out belong together");
+  const auto file = ModelFile::Open(args.file);
+  if (!args.extract.empty()) return Extract(file, args, console);
+  const Selection tensors = Select(*file, args);
+  const std::vector<Statistics> statistics = args.stats ? AllStatistics(*file, tensors) : std::vector<Statistics>();
+  if (console.json()) {
+    console.Document(ToJson(*file, tensors, statistics));
+  } else {
+    Print(tensors, statistics, *file, console);
+  }
+  return 0;
+}
+
+CommandRunner Define(CLI::App& app) {
+  auto args = std::make_shared<TensorsArgs>();
+  app.add_option("file", args->file, "file or folder")->required()->type_name("FILE");
+  auto* stats = app.add_flag("--stats", args->stats, "decode every tensor: mean, std, min, max, NaN and Inf counts");
+  auto* filter = app.add_option("--filter", args->filter, "only names that contain this")->type_name("TEXT");
+  auto* limit = app.add_option("--limit", args->limit, "only the first N; 0: all")
+                    ->check(CLI::Range(int64_t{0}, INT64_MAX))
+                    ->type_name("N");
+  auto* extract = app.add_option("--extract", args->extract, "write this tensor, or all, to --out")
+                      ->type_name("NAME|all")
+                      ->excludes(stats)
+                      ->excludes(filter)
+                      ->excludes(limit);
+  app.add_option("--out", args->out, "a safetensors file for --extract")->type_name("FILE")->needs(extract);
+  app.add_option("--dtype", args->dtype, "of --extract: f32 (decoded) or as-stored")
+      ->check(CLI::IsMember({"f32", "as-stored"}))
+      ->type_name("NAME")
+      ->needs(extract);
+  app.add_flag("--force", args->force, "replace an existing --out")->needs(extract);
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kTensorsCommand = {
+    .name = "tensors",
+    .group = "Looking inside",
+    .summary = "Tensors of a file: names, shapes, types, statistics; extract them",
+    .example = "  apr tensors model.gguf --stats --filter blk.0.\n"
+               "  apr tensors model.gguf --extract output_norm.weight --out norm.safetensors",
+    .define = Define,
+};
+
+}  // namespace apr
