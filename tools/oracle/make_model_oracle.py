@@ -53,13 +53,13 @@ def fill(model, seed, table_scale):
     values = dict(sorted({**dict(model.named_parameters()), **persistent_buffers(model)}.items()))
     for name, value in values.items():
         noise = torch.from_numpy(rng.standard_normal(tuple(value.shape)))
-        if value.dim() >= 2:
+        if "norm" in name or ".ln_" in name:
+            # Around the neutral value: 1, or 0 where the module itself adds 1 (Gemma); norm biases around 0.
+            new = float(value.detach().double().mean()) + 0.3 * noise
+        elif value.dim() >= 2:
             # A matrix keeps the scale of what it multiplies.
             is_table = "embed_tokens" in name or "embed_in" in name or ".wte." in name or ".wpe." in name
             new = noise * (table_scale if is_table else 1.3 / value.shape[-1] ** 0.5)
-        elif "norm" in name or ".ln_" in name:
-            # Around the neutral value: 1, or 0 where the module itself adds 1 (Gemma); norm biases around 0.
-            new = float(value.detach().double().mean()) + 0.3 * noise
         else:
             new = 0.3 * noise  # biases, attention sinks, expert selection biases
         value.data.copy_(new.to(value.dtype))
@@ -78,9 +78,10 @@ def random_ids(seed, vocab, count):
 # --- Config styles ---
 
 
-def to_older_style(config):
+def to_older_style(config, rope_key):
     """The keys that transformers wrote before version 5 (configuration_utils.py still reads them): `torch_dtype`,
-    `rope_theta` beside `rope_scaling`, and for Gemma 3 `rope_local_base_freq`."""
+    `rope_theta` beside `rope_scaling`, and for Gemma 3 `rope_local_base_freq`. `rope_key`: "type" before 4.45,
+    "rope_type" since."""
     config = dict(config)
     config["torch_dtype"] = config.pop("dtype")
     rope = config.pop("rope_parameters", None)
@@ -93,7 +94,8 @@ def to_older_style(config):
     config["rope_theta"] = rope.pop("rope_theta")
     if "partial_rotary_factor" in rope:
         config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
-    config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    rope[rope_key] = rope.pop("rope_type")
+    config["rope_scaling"] = None if rope[rope_key] == "default" else rope
     return config
 
 
@@ -104,8 +106,11 @@ def save(model, directory, variant):
     if variant.older_config:
         path = directory / "config.json"
         newer = transformers.AutoConfig.from_pretrained(directory).to_dict()
-        path.write_text(json.dumps(to_older_style(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+        rewritten = to_older_style(json.loads(path.read_text()), variant.rope_key)
+        path.write_text(json.dumps(rewritten, indent=2, sort_keys=True) + "\n")
         older = transformers.AutoConfig.from_pretrained(directory).to_dict()
+        if "rope_parameters" in older:
+            older["rope_parameters"].pop("type", None)  # kept beside "rope_type", which alone is read
         # A key may live in two places after the rewrite; what transformers builds the model from must be unchanged.
         lost = [key for key in newer if newer[key] != older.get(key)]
         if lost:

@@ -310,7 +310,8 @@ class Capture:
             if module.bias is not None:
                 is_conv = type(module).__name__ == "Conv1D"
                 product = args[0] @ module.weight if is_conv else torch.nn.functional.linear(args[0], module.weight)
-            parts[name] = (_rows(product), _rows(out))
+            # Cloned: OLMo's clip_qkv clamps in place what the projections return.
+            parts[name] = (_rows(product).clone(), _rows(out).clone())
             if len(parts) == len(self.row.qkv):
                 for place, stage in enumerate(("qkv_matmul", "qkv_bias")):
                     joined = torch.cat([parts[part][place] for part in self.row.qkv], dim=-1)

@@ -100,6 +100,83 @@ class Capture(unittest.TestCase):
             stages.Capture(model)
 
 
+class Rows(unittest.TestCase):
+    """Every row of the table, by identities between the stages that hold in any sound capture."""
+
+    SHAPE = dict(
+        vocab_size=96, hidden_size=32, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=64, pad_token_id=None, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    # model_type: what the row says about layer 1 beyond a pre-norm llama's stages, and what it lacks.
+    WITHOUT_FIXTURE = {
+        "arcee": (set(), {"ffn_gate", "ffn_swigl"}),
+        "glm": (set(), set()),
+        "helium": (set(), set()),
+        "ministral": (set(), set()),
+        "nemotron": (set(), {"ffn_gate", "ffn_swigl"}),
+        "olmo3": ({"q_norm", "k_norm", "post_attn_norm", "post_ffn_norm"}, {"attn_norm", "ffn_norm"}),
+        "seed_oss": (set(), set()),
+    }
+    LLAMA = {
+        "attn_norm", "qkv_matmul", "qkv_bias", "q_post_rope", "k_post_rope", "attn_scores", "attn_softmax",
+        "attention", "attn_out", "post_attn_residual", "ffn_norm", "ffn_gate", "ffn_up", "ffn_silu", "ffn_swigl",
+        "ffn_out", "post_ffn_residual",
+    }  # fmt: skip
+
+    def test_every_row_has_a_fixture_or_stands_here(self):
+        fixtures = {json.loads(path.read_text())["model_type"] for path in TESTDATA.glob("*/expected.json")}
+        self.assertEqual(fixtures | set(self.WITHOUT_FIXTURE), set(stages.TABLE))
+        self.assertFalse(fixtures & set(self.WITHOUT_FIXTURE))
+
+    def capture(self, kind):
+        config = transformers.AutoConfig.for_model(kind, **self.SHAPE)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **true_float64.EAGER)
+        make_model_oracle.fill(model, 3, 0.15)
+        return stages.run(true_float64.widen_model(model), IDS, true_float64.true_float64())[1]
+
+    def require_sound(self, found):
+        def near(one, other, what):
+            self.assertLess(make_model_oracle.nmse(one, other), 1e-26, what)
+
+        for layer in range(2):
+            at = lambda stage: found[f"layer-{layer}/{stage}"]
+            entry = at("embedding") if layer == 0 else found["layer-0/post_ffn_residual"]
+            after_attn = found.get(f"layer-{layer}/post_attn_norm", at("attn_out"))
+            after_ffn = found.get(f"layer-{layer}/post_ffn_norm", at("ffn_out"))
+            near(at("post_attn_residual"), entry + after_attn, "attention residual")
+            near(at("post_ffn_residual"), at("post_attn_residual") + after_ffn, "ffn residual")
+            if f"layer-{layer}/ffn_gate" in found:
+                near(at("ffn_swigl"), at("ffn_silu") * at("ffn_up"), "gate times up")
+            weights = at("attn_softmax")
+            self.assertEqual(float(weights.triu(1).abs().max()), 0.0)
+            seen = at("attn_scores").masked_fill(weights == 0, float("-inf"))
+            near(weights, seen.softmax(dim=-1), "softmax of the scores")
+            value = at("qkv_bias")[:, -16:].view(-1, 2, 8).repeat_interleave(2, dim=1).transpose(0, 1)
+            near(at("attention"), (weights @ value).transpose(0, 1).reshape(len(IDS), -1), "weights times values")
+
+    def test_rows_without_a_fixture(self):
+        for kind, (more, less) in self.WITHOUT_FIXTURE.items():
+            with self.subTest(kind):
+                found = self.capture(kind)
+                self.assertEqual({name.split("/")[1] for name in found if name.startswith("layer-1/")},
+                                 self.LLAMA - less | more)
+                self.require_sound(found)
+
+    def test_a_tap_at_the_wrong_place_is_found(self):
+        found = self.capture("seed_oss")
+        for stage, other, what in (("ffn_out", "ffn_norm", "ffn residual"), ("attn_out", "attn_norm", "attention res"),
+                                   ("ffn_silu", "ffn_gate", "gate times up"), ("attention", "qkv_matmul", "")):
+            wrong = dict(found)
+            wrong[f"layer-1/{stage}"] = found[f"layer-1/{other}"]
+            with self.assertRaisesRegex((AssertionError, RuntimeError), what):
+                self.require_sound(wrong)
+        wrong = dict(found)
+        wrong["layer-1/attn_scores"] = found["layer-1/attn_scores"] * 1.001
+        with self.assertRaisesRegex(AssertionError, "softmax of the scores"):
+            self.require_sound(wrong)
+
+
 class ScoreWatch(unittest.TestCase):
     """The scores after scale and soft cap, before the mask, in every order in which transformers writes them."""
 
