@@ -47,7 +47,7 @@ def nmse(value, reference):
 
 
 def fill(model, seed, table_scale):
-    """Random weights, a function of the seed and the parameter names alone (numpy's generator is stable by contract)."""
+    """Random weights, a function of the seed and the parameter names alone (numpy promises a stable bit stream)."""
     rng = numpy.random.Generator(numpy.random.PCG64(seed))
     # Tied weights appear once here; sorted, because the order of construction is transformers' own business.
     values = dict(sorted({**dict(model.named_parameters()), **persistent_buffers(model)}.items()))

@@ -115,6 +115,7 @@ class Rows(unittest.TestCase):
         "helium": (set(), set()),
         "ministral": (set(), set()),
         "nemotron": (set(), {"ffn_gate", "ffn_swigl"}),
+        "olmo": (set(), set()),
         "olmo3": ({"q_norm", "k_norm", "post_attn_norm", "post_ffn_norm"}, {"attn_norm", "ffn_norm"}),
         "seed_oss": (set(), set()),
     }

@@ -231,16 +231,6 @@ VARIANTS = {
                    "sliding_window": 6, "layer_types": ["sliding_attention", "sliding_attention"]},
         dtype="bfloat16",
     ),
-    "olmo-clip": Variant(
-        "olmo",
-        seed=1601,
-        config=SMALL | dict(
-            tie_word_embeddings=False, clip_qkv=0.9, rope_parameters=dict(rope_type="default", rope_theta=10000.0),
-        ),
-        **SHORT,
-        constants={"clip_qkv": 1.0, "rope_parameters.rope_theta": 9000.0},
-        dtype="bfloat16",
-    ),
     "phi": Variant(
         "phi",
         seed=1701,
@@ -342,18 +332,6 @@ VARIANTS = {
         **SHORT,
         constants={"rms_norm_eps": 2e-5, "rope_parameters.rope_theta": 900000.0, "num_experts_per_tok": 3,
                    "sliding_window": 6},
-        dtype="bfloat16",
-        older_config=True,
-    ),
-    "phi3": Variant(
-        "phi3",
-        seed=2501,
-        config=SMALL | dict(
-            rms_norm_eps=1e-5, tie_word_embeddings=False,
-            rope_parameters=dict(rope_type="default", rope_theta=10000.0),
-        ),
-        **SHORT,
-        constants={"rms_norm_eps": 2e-5, "rope_parameters.rope_theta": 9000.0},
         dtype="bfloat16",
         older_config=True,
     ),
