@@ -5,87 +5,154 @@
 
 #include <algorithm>
 
+#include "model/architecture_names.h"
+
 namespace apr {
 namespace {
 
-using enum Transform;
+using QkNorm = ModelConfig::QkNorm;
 
-// GGUF files of Llama's family keep the rows of q and k in adjacent-pair order.
-std::vector<TensorRule> GgufRopeRows() {
-  return WithOverrides(GgufNames(), {{"blk.{L}.attn_q.weight", {Slot::kQ}, kRopeRows},
-                                     {"blk.{L}.attn_q.bias", {Slot::kQBias}, kRopeRows},
-                                     {"blk.{L}.attn_k.weight", {Slot::kK}, kRopeRows},
-                                     {"blk.{L}.attn_k.bias", {Slot::kKBias}, kRopeRows}});
+std::vector<Architecture> LlamaFamily() {
+  const FeatureRule by_key{false, "attention_bias"};
+  return {
+      {.name = "llama", .gguf = "llama", .hf_class = "LlamaForCausalLM",
+       .qkv_bias = by_key, .o_bias = by_key, .mlp_bias = {false, "mlp_bias"},
+       .hf = LlamaNames(), .gguf_names = GgufRopeRows()},
+      {.name = "mistral", .gguf = "llama", .hf_class = "MistralForCausalLM",
+       .window = WindowRule::kAll,
+       .hf = LlamaNames(), .gguf_names = GgufRopeRows()},
+      {.name = "mixtral", .gguf = "llama", .hf_class = "MixtralForCausalLM",
+       .window = WindowRule::kAll, .default_rope_theta = 1e6,
+       .moe = MoeRule::kEveryLayer, .moe_normalize = {true, {}}, .expert_ffn_is_intermediate = true,
+       .hf = MixtralNames(), .gguf_names = GgufRopeRowsMoe()},
+      {.name = "granite", .gguf = "granite", .hf_class = "GraniteForCausalLM",
+       .qkv_bias = by_key, .o_bias = by_key, .mlp_bias = {false, "mlp_bias"},
+       .hf = LlamaNames(), .gguf_names = GgufRopeRows()},
+      {.name = "smollm3", .gguf = "smollm3", .hf_class = "SmolLM3ForCausalLM",
+       .qkv_bias = by_key, .o_bias = by_key, .mlp_bias = {false, "mlp_bias"},
+       .window = WindowRule::kQwen, .default_rope_theta = 2e6, .no_rope_layers = true, .tie_default = true,
+       .hf = LlamaNames(), .gguf_names = GgufRopeRows()},
+  };
 }
 
-// GGUF files of Gemma store every norm weight as w + 1.
-std::vector<TensorRule> GgufPlusOneNorms() {
-  return WithOverrides(GgufNames(), {{"output_norm.weight", {Slot::kFinalNorm}, kPlusOne},
-                                     {"blk.{L}.attn_norm.weight", {Slot::kAttnNorm}, kPlusOne},
-                                     {"blk.{L}.attn_q_norm.weight", {Slot::kQNorm}, kPlusOne},
-                                     {"blk.{L}.attn_k_norm.weight", {Slot::kKNorm}, kPlusOne},
-                                     {"blk.{L}.post_attention_norm.weight", {Slot::kPostAttnNorm}, kPlusOne},
-                                     {"blk.{L}.ffn_norm.weight", {Slot::kFfnNorm}, kPlusOne},
-                                     {"blk.{L}.post_ffw_norm.weight", {Slot::kPostFfnNorm}, kPlusOne}});
+std::vector<Architecture> QwenFamily() {
+  const FeatureRule by_key{false, "attention_bias"};
+  return {
+      {.name = "qwen2", .gguf = "qwen2", .hf_class = "Qwen2ForCausalLM",
+       .qkv_bias = {true, {}}, .window = WindowRule::kQwen,
+       .hf = LlamaNames(), .gguf_names = GgufNames()},
+      {.name = "qwen3", .gguf = "qwen3", .hf_class = "Qwen3ForCausalLM",
+       .qk_norm = QkNorm::kPerHead, .qkv_bias = by_key, .o_bias = by_key, .window = WindowRule::kQwen,
+       .hf = LlamaNames(), .gguf_names = GgufNames()},
+      {.name = "qwen2_moe", .gguf = "qwen2moe", .hf_class = "Qwen2MoeForCausalLM",
+       .qkv_bias = {true, "qkv_bias"}, .window = WindowRule::kQwen,
+       .moe = MoeRule::kSparseStep, .moe_normalize = {false, "norm_topk_prob"}, .shared_gated = true,
+       .hf = QwenMoeNames(), .gguf_names = GgufMoe()},
+      {.name = "qwen3_moe", .gguf = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM",
+       .qk_norm = QkNorm::kPerHead, .qkv_bias = by_key, .o_bias = by_key, .window = WindowRule::kQwen,
+       .moe = MoeRule::kSparseStep, .moe_normalize = {false, "norm_topk_prob"},
+       .hf = QwenMoeNames(), .gguf_names = GgufMoe()},
+  };
 }
 
-// Gemma 2 and 3 have four norms per layer.
-std::vector<TensorRule> GemmaNames() {
-  return WithOverrides(LlamaNames(),
-                       {{"model.layers.{L}.post_attention_layernorm.weight", {Slot::kPostAttnNorm}},
-                        {"model.layers.{L}.pre_feedforward_layernorm.weight", {Slot::kFfnNorm}},
-                        {"model.layers.{L}.post_feedforward_layernorm.weight", {Slot::kPostFfnNorm}}});
+std::vector<Architecture> GemmaFamily() {
+  const FeatureRule by_key{false, "attention_bias"};
+  Architecture gemma{.name = "gemma", .gguf = "gemma", .hf_class = "GemmaForCausalLM",
+                     .norm_offset = 1, .qkv_bias = by_key, .o_bias = by_key, .activation = "gelu_tanh",
+                     .scale_embedding_by_sqrt_hidden = true, .tie_default = true,
+                     .hf = LlamaNames(), .gguf_names = GgufPlusOneNorms()};
+  Architecture gemma2 = gemma;
+  gemma2.name = "gemma2";
+  gemma2.gguf = "gemma2";
+  gemma2.hf_class = "Gemma2ForCausalLM";
+  gemma2.post_norm = true;
+  gemma2.window = WindowRule::kEveryNthFull;
+  gemma2.window_pattern = 2;
+  gemma2.hf = GemmaFourNormNames();
+  Architecture gemma3 = gemma2;
+  gemma3.name = "gemma3_text";
+  gemma3.aliases = "gemma3";
+  gemma3.gguf = "gemma3";
+  gemma3.hf_class = "Gemma3ForCausalLM";
+  gemma3.qk_norm = QkNorm::kPerHead;
+  gemma3.window_pattern = 6;
+  gemma3.local_rope_theta = 10000;
+  gemma3.default_rope_theta = 1e6;
+  return {gemma, gemma2, gemma3};
+}
+
+std::vector<Architecture> OlmoFamily() {
+  const FeatureRule by_key{false, "attention_bias"};
+  return {
+      {.name = "olmo2", .gguf = "olmo2", .hf_class = "Olmo2ForCausalLM",
+       .pre_norm = false, .post_norm = true, .qk_norm = QkNorm::kFullWidth, .qkv_bias = by_key, .o_bias = by_key,
+       .hf = Olmo2Names(), .gguf_names = GgufNames()},
+      {.name = "olmoe", .gguf = "olmoe", .hf_class = "OlmoeForCausalLM",
+       .qk_norm = QkNorm::kFullWidth, .qkv_bias = by_key, .o_bias = by_key,
+       .moe = MoeRule::kEveryLayer, .moe_normalize = {false, "norm_topk_prob"}, .expert_ffn_is_intermediate = true,
+       .hf = QwenMoeNames(), .gguf_names = GgufMoe()},
+  };
+}
+
+std::vector<Architecture> OtherDense() {
+  return {
+      {.name = "phi3", .gguf = "phi3", .hf_class = "Phi3ForCausalLM", .window = WindowRule::kAll,
+       .hf = Phi3Names(), .gguf_names = GgufPhi3()},
+      {.name = "gpt2", .gguf = "gpt2", .hf_class = "GPT2LMHeadModel",
+       .layer_norm = true, .norm_has_bias = true, .qkv_bias = {true, {}}, .o_bias = {true, {}}, .mlp_bias = {true, {}},
+       .mlp = MlpKind::kPlain, .activation = "gelu_tanh", .learned_positions = true, .single_kv_per_head = true,
+       .tie_default = true, .hf = Gpt2Names(), .gguf_names = GgufFusedQkv()},
+      {.name = "gpt_neox", .gguf = "gptneox", .hf_class = "GPTNeoXForCausalLM",
+       .layer_norm = true, .norm_has_bias = true, .qkv_bias = {true, "attention_bias"}, .o_bias = {true, "attention_bias"},
+       .mlp_bias = {true, {}}, .mlp = MlpKind::kPlain, .activation = "gelu", .default_rotary_part = 0.25,
+       .single_kv_per_head = true, .parallel_residual = {true, "use_parallel_residual"},
+       .hf = GptNeoxNames(), .gguf_names = GgufFusedQkv()},
+      {.name = "starcoder2", .gguf = "starcoder2", .hf_class = "Starcoder2ForCausalLM",
+       .layer_norm = true, .norm_has_bias = true, .qkv_bias = {true, "use_bias"}, .o_bias = {true, "use_bias"},
+       .mlp_bias = {true, "use_bias"}, .mlp = MlpKind::kPlain, .activation = "gelu_tanh", .window = WindowRule::kAll,
+       .tie_default = true, .hf = Starcoder2Names(), .gguf_names = GgufNames()},
+      {.name = "stablelm", .gguf = "stablelm", .hf_class = "StableLmForCausalLM",
+       .layer_norm = true, .norm_has_bias = true, .qkv_bias = {false, "use_qkv_bias"}, .default_rotary_part = 0.25,
+       .parallel_residual = {false, "use_parallel_residual"}, .shared_parallel_norm = true,
+       .hf = LlamaNames(), .gguf_names = GgufNames()},
+      {.name = "cohere", .gguf = "command-r", .hf_class = "CohereForCausalLM",
+       .layer_norm = true, .qk_norm = QkNorm::kPerHeadOwnWeight, .qk_norm_rule = {false, "use_qk_norm"},
+       .qkv_bias = {false, "attention_bias"}, .o_bias = {false, "attention_bias"}, .adjacent_rope = true,
+       .tie_default = true, .parallel_residual = {true, {}}, .shared_parallel_norm = true,
+       .hf = LlamaNames(), .gguf_names = GgufNames()},
+  };
+}
+
+std::vector<Architecture> OtherMoe() {
+  Architecture deepseek{.name = "deepseek_v2", .gguf = "deepseek2", .hf_class = "DeepseekV2ForCausalLM",
+                        .qkv_bias = {false, "attention_bias"}, .o_bias = {false, "attention_bias"}, .mlp_bias = {false, "mlp_bias"},
+                        .adjacent_rope = true, .moe = MoeRule::kAfterDense, .latent_attention = true,
+                        .hf = DeepseekNames(), .gguf_names = GgufDeepseek()};
+  Architecture v3 = deepseek;
+  v3.name = "deepseek_v3";
+  v3.gguf = "";  // GGUF's deepseek2 serves both; the exporter's apr.model_type tells them apart
+  v3.hf_class = "DeepseekV3ForCausalLM";
+  v3.mlp_bias = {};
+  v3.moe_scoring = "sigmoid";
+  v3.moe_normalize = {true, "norm_topk_prob"};
+  v3.moe_correction = true;
+  v3.moe_group_by_top2 = true;
+  return {
+      {.name = "gpt_oss", .gguf = "gpt-oss", .hf_class = "GptOssForCausalLM",
+       .qkv_bias = {true, "attention_bias"}, .o_bias = {true, "attention_bias"}, .window = WindowRule::kEveryNthFull,
+       .window_pattern = 2, .default_rope_theta = 150000, .attention_sinks = true,
+       .moe = MoeRule::kEveryLayer, .moe_scoring = "softmax_after_top_k", .moe_router_bias = true, .moe_expert_bias = true,
+       .expert_ffn_is_intermediate = true, .hf = GptOssNames(), .gguf_names = GgufGptOss()},
+      deepseek,
+      v3,
+  };
 }
 
 std::vector<Architecture> Build() {
   std::vector<Architecture> all;
-  all.push_back({.name = "llama",
-                 .gguf = "llama",
-                 .hf_class = "LlamaForCausalLM",
-                 .qkv_bias = {false, "attention_bias"},
-                 .o_bias = {false, "attention_bias"},
-                 .mlp_bias = {false, "mlp_bias"},
-                 .hf = LlamaNames(),
-                 .gguf_names = GgufRopeRows()});
-  all.push_back({.name = "mistral",
-                 .gguf = "llama",
-                 .hf_class = "MistralForCausalLM",
-                 .window = WindowRule::kAll,
-                 .hf = LlamaNames(),
-                 .gguf_names = GgufRopeRows()});
-  all.push_back({.name = "qwen2",
-                 .gguf = "qwen2",
-                 .hf_class = "Qwen2ForCausalLM",
-                 .qkv_bias = {true, {}},
-                 .window = WindowRule::kQwen,
-                 .hf = LlamaNames(),
-                 .gguf_names = GgufNames()});
-  all.push_back({.name = "qwen3",
-                 .gguf = "qwen3",
-                 .hf_class = "Qwen3ForCausalLM",
-                 .qk_norm = ModelConfig::QkNorm::kPerHead,
-                 .qkv_bias = {false, "attention_bias"},
-                 .o_bias = {false, "attention_bias"},
-                 .window = WindowRule::kQwen,
-                 .hf = LlamaNames(),
-                 .gguf_names = GgufNames()});
-  all.push_back({.name = "gemma3_text",
-                 .aliases = "gemma3",
-                 .gguf = "gemma3",
-                 .hf_class = "Gemma3ForCausalLM",
-                 .norm_offset = 1,
-                 .post_norm = true,
-                 .qk_norm = ModelConfig::QkNorm::kPerHead,
-                 .qkv_bias = {false, "attention_bias"},
-                 .o_bias = {false, "attention_bias"},
-                 .activation = "gelu_tanh",
-                 .scale_embedding_by_sqrt_hidden = true,
-                 .window = WindowRule::kEveryNthFull,
-                 .window_pattern = 6,
-                 .local_rope_theta = 10000,
-                 .tie_default = true,
-                 .hf = GemmaNames(),
-                 .gguf_names = GgufPlusOneNorms()});
+  for (auto family : {LlamaFamily, QwenFamily, GemmaFamily, OlmoFamily, OtherDense, OtherMoe}) {
+    for (Architecture& a : family()) all.push_back(std::move(a));
+  }
   return all;
 }
 
@@ -114,12 +181,14 @@ const Architecture* FindByModelType(std::string_view model_type) {
   return nullptr;
 }
 
-const Architecture* FindByGgufName(std::string_view name) {
-  if (name.empty()) return nullptr;
+const Architecture* FindByGgufName(std::string_view name, bool has_experts) {
+  const Architecture* other = nullptr;
   for (const Architecture& a : AllArchitectures()) {
-    if (a.gguf == name) return &a;
+    if (name.empty() || a.gguf != name) continue;
+    if ((a.moe != MoeRule::kNone) == has_experts) return &a;
+    if (other == nullptr) other = &a;
   }
-  return nullptr;
+  return other;
 }
 
 }  // namespace apr

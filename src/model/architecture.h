@@ -10,10 +10,10 @@
 
 namespace apr {
 
-// Whether a bias exists.
-struct BiasRule {
+// Whether a feature exists.
+struct FeatureRule {
   bool present = false;          // unless `key` is there
-  std::string_view key = {};     // config.json key that decides; GGUF: the tensor's presence decides
+  std::string_view key = {};     // config.json key that decides
 };
 
 enum class WindowRule {
@@ -21,6 +21,13 @@ enum class WindowRule {
   kAll,           // `sliding_window` holds for every layer
   kQwen,          // `use_sliding_window`, from layer `max_window_layers` on, or `layer_types`
   kEveryNthFull,  // layer i is full when (i + 1) % pattern == 0, or `layer_types`
+};
+
+enum class MoeRule {
+  kNone,
+  kEveryLayer,     // Mixtral, OLMoE, gpt-oss
+  kSparseStep,     // Qwen: decoder_sparse_step, mlp_only_layers
+  kAfterDense,     // DeepSeek: from layer first_k_dense_replace on
 };
 
 struct Architecture {
@@ -35,25 +42,46 @@ struct Architecture {
   bool pre_norm = true;
   bool post_norm = false;
   ModelConfig::QkNorm qk_norm = ModelConfig::QkNorm::kNone;
-  BiasRule qkv_bias = {};
-  BiasRule o_bias = {};
-  BiasRule mlp_bias = {};
+  FeatureRule qk_norm_rule = {true, {}};       // with qk_norm: whether it is on
+  FeatureRule qkv_bias = {};
+  FeatureRule o_bias = {};
+  FeatureRule mlp_bias = {};
   MlpKind mlp = MlpKind::kGated;
   std::string_view activation = "silu";        // where the file has no key
   bool scale_embedding_by_sqrt_hidden = false;
   WindowRule window = WindowRule::kNone;
   int64_t window_pattern = 0;                  // kEveryNthFull: where the file has no key
   double local_rope_theta = 0;                 // Gemma 3: windowed layers rotate with this base
+  double default_rope_theta = 10000;           // of its configuration class, where the file is silent
+  double default_rotary_part = 1;              // likewise, of the head
+  bool adjacent_rope = false;
+  bool no_rope_layers = false;                 // SmolLM3: some layers do not rotate
+  bool learned_positions = false;
+  bool single_kv_per_head = false;             // every head has its own key and value, whatever the file says
   bool tie_default = false;                    // where the file has neither flag nor head
-  bool parallel_residual = false;
+  FeatureRule parallel_residual = {};
+  bool shared_parallel_norm = false;
+  bool attention_sinks = false;
 
-  std::vector<TensorRule> hf;       // Hugging Face names
+  MoeRule moe = MoeRule::kNone;
+  std::string_view moe_scoring = "softmax";
+  FeatureRule moe_normalize = {};
+  bool moe_router_bias = false;
+  bool moe_correction = false;
+  bool moe_expert_bias = false;
+  bool moe_group_by_top2 = false;
+  bool shared_gated = false;
+  bool expert_ffn_is_intermediate = false;     // no moe_intermediate_size of its own
+  bool latent_attention = false;
+
+  std::vector<TensorRule> hf;                  // Hugging Face names
   std::vector<TensorRule> gguf_names;
 };
 
 std::span<const Architecture> AllArchitectures();
 // nullptr if unknown.
 const Architecture* FindByModelType(std::string_view model_type);
-const Architecture* FindByGgufName(std::string_view name);
+// Several architectures share one GGUF name; whether the file has experts tells them apart.
+const Architecture* FindByGgufName(std::string_view name, bool has_experts);
 
 }  // namespace apr

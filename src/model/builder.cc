@@ -12,7 +12,10 @@
 #include "op/attention/attention.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
+#include "op/latent/latent.h"
 #include "op/linear/linear.h"
+#include "op/moe/moe_experts.h"
+#include "op/moe/moe_route.h"
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
 #include "op/select_rows/select_rows.h"
@@ -100,16 +103,18 @@ class Builder {
     return x;
   }
 
-  ValueId Rotate(const char* name, ValueId x, int64_t heads) {
+  // Rotates elements [first, first + rotary_dim) of each head.
+  ValueId Rotate(const char* name, ValueId x, int64_t heads, int64_t head_dim, int64_t first) {
     const int rope = c_.layers[static_cast<size_t>(layer_)].rope;
     if (rope < 0) return x;
     const RopeSpec& spec = c_.ropes[static_cast<size_t>(rope)];
     return Add(RopeOp(), name,
                RopeAttributes{.heads = heads,
-                              .head_dim = c_.head_dim,
+                              .head_dim = head_dim,
                               .rotary_dim = spec.table.rotary_dim,
-                              .first = 0,
-                              .adjacent = spec.adjacent},
+                              .first = first,
+                              .adjacent = spec.adjacent,
+                              .halves_out = spec.halves_out},
                {x, tables_[static_cast<size_t>(rope)]});
   }
 
@@ -151,14 +156,98 @@ class Builder {
       Stage("q_norm", {q});
       Stage("k_norm", {k});
     }
-    q = Rotate("q_rope", q, c_.num_heads);
-    k = Rotate("k_rope", k, c_.num_kv_heads);
+    q = Rotate("q_rope", q, c_.num_heads, c_.head_dim, 0);
+    k = Rotate("k_rope", k, c_.num_kv_heads, c_.head_dim, 0);
+    return AttendAndProject(q, k, v);
+  }
+
+  ValueId AttendAndProject(ValueId q, ValueId k, ValueId v) {
     Stage("q_post_rope", {q});
     Stage("k_post_rope", {k});
     const ValueId a = Attention(q, k, v);
     ValueId out = Linear("o_proj", a, Slot::kO);
     out = BiasIf(c_.o_bias, "o_bias", out, Slot::kOBias);
     Stage("attn_out", {out});
+    return out;
+  }
+
+  // A norm of the compressed vectors: the layer's kind, no bias, no offset.
+  ValueId LatentNorm(const char* name, ValueId x, Slot slot) {
+    return Add(NormOp(), name, NormAttributes{.layer_norm = c_.layer_norm, .eps = kLatentEps}, {x}, {Weight(slot)});
+  }
+
+  // DeepSeek-V2, arXiv 2405.04434, section 2.1.
+  ValueId LatentAttentionBlock(ValueId h) {
+    const LatentSpec& m = c_.latent;
+    ValueId q;
+    if (m.q_rank > 0) {
+      q = LatentNorm("q_down_norm", Linear("q_down", h, Slot::kQDown), Slot::kQDownNorm);
+      q = Linear("q_up", q, Slot::kQUp);
+    } else {
+      q = Linear("q_proj", h, Slot::kQ);
+    }
+    q = Rotate("q_rope", q, c_.num_heads, c_.head_dim, m.nope_dim);
+    const ValueId down = Linear("kv_down", h, Slot::kKvDown);
+    const ValueId latent = Add(SliceOp(), "kv_latent", SliceAttributes{0, m.kv_rank}, {down});
+    const ValueId shared = Add(SliceOp(), "k_shared", SliceAttributes{m.kv_rank, m.rope_dim}, {down});
+    const ValueId rotated = Rotate("k_rope", shared, 1, m.rope_dim, 0);
+    const ValueId up = Linear("kv_up", LatentNorm("kv_down_norm", latent, Slot::kKvDownNorm), Slot::kKvUp);
+    const std::vector<ValueId> kv = b_.AddNode({.op = &LatentKvOp(),
+                                                .attributes = std::make_shared<AttributesOf<LatentKvAttributes>>(
+                                                    LatentKvAttributes{c_.num_heads, m.nope_dim, m.rope_dim, c_.v_head_dim}),
+                                                .inputs = {up, rotated},
+                                                .layer = layer_,
+                                                .name = Name("latent_kv")});
+    return AttendAndProject(q, kv[0], kv[1]);
+  }
+
+  // The shared expert: a dense block beside the routed ones.
+  ValueId SharedExpert(ValueId h) {
+    const ValueId gate = Linear("shared_gate", h, Slot::kSharedGate);
+    const ValueId up = Linear("shared_up", h, Slot::kSharedUp);
+    const ValueId active = Add(ActivationOp(), "shared_act", ActivationAttributes{.kind = c_.activation}, {gate});
+    const ValueId inner = Add(MulOp(), "shared_mul", MulAttributes{}, {active, up});
+    const ValueId out = Linear("shared_down", inner, Slot::kSharedDown);
+    if (!c_.moe.shared_gated) return out;
+    return Add(SigmoidGateOp(), "shared_expert_gate", SigmoidGateAttributes{}, {out, Linear("shared_router", h, Slot::kSharedRouter)});
+  }
+
+  std::vector<ValueId> Route(ValueId h) {
+    const MoeSpec& m = c_.moe;
+    ValueId logits = Linear("router", h, Slot::kRouter);
+    logits = BiasIf(m.router_bias, "router_bias", logits, Slot::kRouterBias);
+    Stage("moe_router_logits", {logits});
+    Node node{.op = &MoeRouteOp(),
+              .attributes = std::make_shared<AttributesOf<MoeRouteAttributes>>(MoeRouteAttributes{
+                  .experts = m.experts, .top_k = m.top_k, .scoring = m.scoring, .normalize = m.normalize, .scaling = m.scaling,
+                  .groups = m.groups, .top_groups = m.top_groups, .group_by_top2 = m.group_by_top2, .unsorted = c_.latent.kv_rank > 0}),
+              .inputs = {logits},
+              .layer = layer_,
+              .name = Name("route")};
+    if (m.correction) node.weights.push_back(Weight(Slot::kRouterCorrection));
+    const std::vector<ValueId> route = b_.AddNode(std::move(node));
+    Stage("moe_router", {route[0]});
+    Stage("moe_router_indices", {route[1]});
+    return route;
+  }
+
+  ValueId MoeBlock(ValueId h) {
+    const MoeSpec& m = c_.moe;
+    const std::vector<ValueId> route = Route(h);
+    std::vector<WeightId> weights;
+    for (int e = 0; e < static_cast<int>(m.experts); ++e) {
+      for (const auto& [slot, bias] : {std::pair{Slot::kExpertGate, Slot::kExpertGateBias}, std::pair{Slot::kExpertUp, Slot::kExpertUpBias},
+                                       std::pair{Slot::kExpertDown, Slot::kExpertDownBias}}) {
+        weights.push_back(Weight(slot, e));
+        if (m.expert_bias) weights.push_back(Weight(bias, e));
+      }
+    }
+    ValueId out = Add(MoeExpertsOp(), "experts",
+                      MoeExpertsAttributes{.experts = m.experts, .ffn = m.expert_ffn, .activation = c_.activation, .bias = m.expert_bias,
+                                           .swiglu_limit = c_.swiglu_limit, .swiglu_alpha = c_.swiglu_alpha},
+                      {h, route[0], route[1]}, weights);
+    if (m.shared_ffn > 0) out = Add(AddOp(), "experts_sum", AddAttributes{}, {out, SharedExpert(h)});
+    Stage("moe_ffn_out", {out});
     return out;
   }
 
@@ -197,7 +286,7 @@ class Builder {
       h = Norm("attn_norm", x, Slot::kAttnNorm, Slot::kAttnNormBias);
       Stage("attn_norm", {h});
     }
-    ValueId a = AttentionBlock(h);
+    ValueId a = c_.latent.kv_rank > 0 ? LatentAttentionBlock(h) : AttentionBlock(h);
     if (c_.post_norm) {
       a = Norm("post_attn_norm", a, Slot::kPostAttnNorm, Slot::kPostAttnNorm);
       Stage("post_attn_norm", {a});
@@ -214,7 +303,7 @@ class Builder {
       g = Norm("ffn_norm", middle, Slot::kFfnNorm, Slot::kFfnNormBias);
       Stage("ffn_norm", {g});
     }
-    ValueId f = FfnBlock(g);
+    ValueId f = c_.layers[static_cast<size_t>(layer)].moe ? MoeBlock(g) : FfnBlock(g);
     if (c_.post_norm) {
       f = Norm("post_ffn_norm", f, Slot::kPostFfnNorm, Slot::kPostFfnNorm);
       Stage("post_ffn_norm", {f});
@@ -239,6 +328,9 @@ class Builder {
   }
 
   static constexpr ValueId kNoValue = -1;
+  // transformers builds the norms of the compressed vectors with their class's default
+  // (models/deepseek_v2/modeling_deepseek_v2.py, DeepseekV2RMSNorm), not with rms_norm_eps.
+  static constexpr double kLatentEps = 1e-6;
 
   const ModelConfig& c_;
   const std::function<std::string(const SlotKey&)>& name_of_;

@@ -18,7 +18,8 @@ enum class MlpKind {
 
 struct RopeSpec {
   RopeTableAttributes table;
-  bool adjacent = false;  // pairs (2 i, 2 i + 1) instead of (i, i + rotary_dim / 2)
+  bool adjacent = false;    // pairs (2 i, 2 i + 1) instead of (i, i + rotary_dim / 2)
+  bool halves_out = false;  // see RopeAttributes
 };
 
 struct LayerSpec {
@@ -34,8 +35,10 @@ struct MoeSpec {
   int64_t expert_ffn = 0;
   int64_t shared_ffn = 0;          // 0: no shared expert
   bool shared_gated = false;       // the shared expert's output is times sigmoid(w x) (Qwen2-MoE)
-  bool sigmoid = false;            // scores by sigmoid instead of softmax (DeepSeek-V3)
-  bool softmax_after_top_k = false;  // softmax over the chosen logits only (Mixtral, gpt-oss)
+  std::string scoring = "softmax"; // as MoeRouteAttributes::scoring
+  bool router_bias = false;
+  bool correction = false;         // scores are corrected for choosing (DeepSeek-V3)
+  bool expert_bias = false;
   bool normalize = false;          // chosen weights divided by their sum
   double scaling = 1;              // chosen weights times this
   int64_t groups = 1;              // DeepSeek: experts in groups, only top_groups of them eligible
@@ -49,6 +52,7 @@ struct LatentSpec {
   int64_t kv_rank = 0;
   int64_t nope_dim = 0;
   int64_t rope_dim = 0;
+  double score_scale = 1;  // from YaRN's mscale_all_dim: multiplies 1 / sqrt(head_dim)
 };
 
 struct ConfigSource {

@@ -92,7 +92,11 @@ const Json* ConfigReader::FindHf(const ConfigKey& key) {
   if (file_.container() != Container::kSafetensors || file_.config() == nullptr) return nullptr;
   for (const std::string_view path : Split(key.hf, '|')) {
     if (const Json* value = FindJson(path)) {
-      read_.insert(std::string(path));
+      // Other spellings that say the same are read too; one that contradicts stays unread.
+      for (const std::string_view other : Split(key.hf, '|')) {
+        const Json* same = FindJson(other);
+        if (same != nullptr && *same == *value) read_.insert(std::string(other));
+      }
       key_ = std::string(path);
       origin_ = fmt::format("config.json: {}", path);
       return value;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "model/config_reader.h"
+#include "model/resolve_moe.h"
 #include "model/resolve_rope.h"
 
 namespace apr {
@@ -47,6 +48,10 @@ const ConfigKey kUseWindow{"use_sliding_window"};
 const ConfigKey kMaxWindowLayers{"max_window_layers"};
 const ConfigKey kQueryScalar{"query_pre_attn_scalar"};
 const ConfigKey kAttentionScale{"attention_multiplier", "attention.scale"};
+const ConfigKey kEmbeddingScale{"embedding_multiplier", "embedding_scale"};
+const ConfigKey kResidualScale{"residual_multiplier", "residual_scale"};
+const ConfigKey kLogitDivisor{"logits_scaling"};
+const ConfigKey kLogitScale{"logit_scale", "logit_scale"};
 const ConfigKey kAttentionSoftcap{"attn_logit_softcapping", "attn_logit_softcapping"};
 const ConfigKey kLogitSoftcap{"final_logit_softcapping", "final_logit_softcapping"};
 
@@ -62,6 +67,7 @@ class Resolver {
     NormsAndBiases();
     FeedForward();
     Windows();
+    ResolveMoe(reader_, arch_, c_);
     ResolveRopes(reader_, arch_, c_);
     Scales();
     c_.unread_keys = reader_.UnreadKeys();
@@ -93,7 +99,18 @@ class Resolver {
     c_.hidden_size = Size("hidden_size", kHidden, kMaxWidth);
     c_.num_layers = Size("num_layers", kLayers, kMaxLayers);
     c_.num_heads = Size("num_heads", kHeads, kMaxWidth);
+    c_.max_positions = Size("max_positions", kPositions, kMaxPositions);
+    if (arch_.latent_attention) ResolveLatent(reader_, c_);
+    else HeadSizes();
+    Vocabulary();
+  }
+
+  void HeadSizes() {
     c_.num_kv_heads = SizeOr("num_kv_heads", kKvHeads, kMaxWidth, c_.num_heads, "num_heads");
+    if (arch_.single_kv_per_head && c_.num_kv_heads != c_.num_heads) {
+      c_.num_kv_heads = c_.num_heads;
+      reader_.NoteRule("num_kv_heads", std::to_string(c_.num_heads), "this architecture has no shared key/value heads");
+    }
     if (c_.num_heads % c_.num_kv_heads != 0) {
       Refuse("num_key_value_heads", fmt::format("{} heads cannot share {} key/value heads", c_.num_heads, c_.num_kv_heads));
     }
@@ -102,8 +119,6 @@ class Resolver {
     }
     c_.head_dim = SizeOr("head_dim", kHeadDim, kMaxWidth, c_.hidden_size / c_.num_heads, "hidden_size / num_heads");
     c_.v_head_dim = SizeOr("v_head_dim", kValueDim, kMaxWidth, c_.head_dim, "head_dim");
-    c_.max_positions = Size("max_positions", kPositions, kMaxPositions);
-    Vocabulary();
   }
 
   // GGUF often has no vocab_size; the embedding's rows then say it.
@@ -118,7 +133,7 @@ class Resolver {
     reader_.NoteRule("vocab_size", std::to_string(c_.vocab_size), "rows of token_embd.weight");
   }
 
-  bool Bias(const char* field, const BiasRule& rule, Slot slot) {
+  bool Bias(const char* field, const FeatureRule& rule, Slot slot) {
     if (reader_.is_gguf() || reader_.is_apr()) {
       const bool present = TensorExists(slot);
       reader_.NoteRule(field, present ? "true" : "false", "the file has the tensor or not");
@@ -140,8 +155,11 @@ class Resolver {
     c_.norm_has_bias = arch_.norm_has_bias;
     c_.pre_norm = arch_.pre_norm;
     c_.post_norm = arch_.post_norm;
-    c_.qk_norm = arch_.qk_norm;
-    c_.parallel_residual = arch_.parallel_residual;
+    c_.learned_positions = arch_.learned_positions;
+    c_.attention_sinks = arch_.attention_sinks;
+    QkNorms();
+    c_.parallel_residual = Feature("parallel_residual", arch_.parallel_residual, "use_parallel_residual");
+    c_.shared_parallel_norm = arch_.shared_parallel_norm;
     c_.norm_eps = reader_.RequiredReal(kEps);
     reader_.Note("norm_eps", c_.norm_eps);
     c_.q_bias = Bias("q_bias", arch_.qkv_bias, Slot::kQBias);
@@ -153,6 +171,28 @@ class Resolver {
     c_.up_bias = mlp;
     c_.down_bias = mlp;
     TieFlag();
+  }
+
+  // A feature that config.json switches by the rule's key and GGUF by `gguf_key`.
+  bool Feature(const char* field, const FeatureRule& rule, std::string_view gguf_key) {
+    if (!rule.key.empty()) {
+      if (const auto value = reader_.Bool({rule.key, gguf_key})) {
+        reader_.Note(field, *value ? "true" : "false", reader_.last_origin());
+        return *value;
+      }
+    }
+    reader_.NoteRule(field, rule.present ? "true" : "false", "the architecture");
+    return rule.present;
+  }
+
+  void QkNorms() {
+    using Kind = ModelConfig::QkNorm;
+    c_.qk_norm = arch_.qk_norm;
+    if (reader_.Bool({"qk_layernorm"}).value_or(false)) Refuse("qk_layernorm", "per-head layer norms of StableLM are not supported");
+    if (arch_.qk_norm == Kind::kNone) return;
+    const bool on = reader_.is_gguf() ? TensorExists(Slot::kQNorm) : Feature("qk_norm", arch_.qk_norm_rule, "");
+    if (!on) c_.qk_norm = Kind::kNone;
+    c_.qk_norm_layer = arch_.layer_norm;
   }
 
   void TieFlag() {
@@ -184,7 +224,7 @@ class Resolver {
   }
 
   void FeedForward() {
-    c_.ffn_size = Size("ffn_size", kFfn, kMaxWidth);
+    c_.ffn_size = SizeOr("ffn_size", kFfn, kMaxWidth, 4 * c_.hidden_size, "4 hidden_size");
     c_.mlp = arch_.mlp;
     if (const auto name = reader_.Text(kActivation)) {
       c_.activation = ActivationName(*name);
@@ -257,20 +297,40 @@ class Resolver {
 
   void Scales() {
     const double head = static_cast<double>(c_.head_dim);
-    if (const auto scalar = reader_.Real(kQueryScalar)) {
+    const bool unscaled = !reader_.Bool({"scale_attn_weights"}).value_or(true);  // GPT-2
+    if (reader_.Bool({"scale_attn_by_inverse_layer_idx"}).value_or(false)) {
+      Refuse("scale_attn_by_inverse_layer_idx", "scores scaled by layer are not supported");
+    }
+    if (unscaled) {
+      c_.attention_scale = 1;
+      reader_.Note("attention_scale", "1", "config.json: scale_attn_weights");
+    } else if (const auto scalar = reader_.Real(kQueryScalar)) {
       if (!(*scalar > 0)) Refuse("query_pre_attn_scalar", "must be positive");
       c_.attention_scale = 1 / std::sqrt(*scalar);
       reader_.Note("attention_scale", fmt::format("{}", c_.attention_scale), reader_.last_origin());
     } else {
       c_.attention_scale = RealOr("attention_scale", kAttentionScale, 1 / std::sqrt(head), "1 / sqrt(head_dim)");
     }
+    c_.attention_scale *= c_.latent.score_scale;
     c_.attention_softcap = RealOr("attention_softcap", kAttentionSoftcap, 0, "none");
     c_.logit_softcap = RealOr("logit_softcap", kLogitSoftcap, 0, "none");
-    c_.embedding_scale = 1;
+    c_.residual_scale = RealOr("residual_scale", kResidualScale, 1, "1");
+    c_.logit_scale = RealOr("logit_scale", kLogitScale, 1, "1");
+    LogitDivisor();
+    c_.embedding_scale = RealOr("embedding_scale", kEmbeddingScale, 1, "1");
     if (arch_.scale_embedding_by_sqrt_hidden) {
       c_.embedding_scale = std::sqrt(static_cast<double>(c_.hidden_size));
       reader_.NoteRule("embedding_scale", fmt::format("{}", c_.embedding_scale), "sqrt(hidden_size)");
     }
+  }
+
+  // Granite divides its logits; its GGUF files keep the divisor under logit_scale.
+  void LogitDivisor() {
+    if (arch_.name != "granite") return;
+    const double divisor = reader_.Real(kLogitDivisor).value_or(c_.logit_scale);
+    if (divisor == 0) Refuse("logits_scaling", "must not be 0");
+    c_.logit_scale = 1 / divisor;
+    reader_.Note("logit_scale", fmt::format("1 / {}", divisor), reader_.last_origin());
   }
 
   [[noreturn]] void Refuse(std::string key, std::string why) const {
@@ -316,7 +376,8 @@ ResolvedConfig ResolveConfig(const ModelFile& file) {
     if (const MetaValue* exact = file.Meta("apr.model_type"); exact != nullptr && exact->AsString()) {
       arch = FindByModelType(*exact->AsString());
     }
-    if (arch == nullptr) arch = FindByGgufName(type);
+    const MetaValue* experts = file.Meta(type + ".expert_count");
+    if (arch == nullptr) arch = FindByGgufName(type, experts != nullptr && experts->AsInt().value_or(0) > 0);
   } else {
     arch = FindByModelType(type);
   }

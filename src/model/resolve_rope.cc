@@ -60,8 +60,15 @@ class RopeResolver {
 
   void RotaryDim() {
     const std::string factor_keys = keys_.Of("partial_rotary_factor") + "|partial_rotary_factor|rotary_pct";
-    int64_t dim = c_.head_dim;
-    std::string origin = "rule: head_dim";
+    int64_t dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * arch_.default_rotary_part);
+    std::string origin = "rule: the architecture's part of head_dim";
+    out_.adjacent = arch_.adjacent_rope;
+    if (c_.latent.kv_rank > 0) {
+      out_.table.rotary_dim = c_.latent.rope_dim;
+      out_.halves_out = arch_.name == "deepseek_v3" && reader_.Bool({"rope_interleave"}).value_or(true);
+      if (arch_.name == "deepseek_v3") out_.adjacent = out_.halves_out;
+      return;
+    }
     if (const auto factor = reader_.Real({factor_keys})) {
       dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * *factor);
       origin = reader_.last_origin();
@@ -95,9 +102,9 @@ class RopeResolver {
       out_.table.theta = arch_.local_rope_theta;
       reader_.NoteRule((field_ + "_theta").c_str(), fmt::format("{}", out_.table.theta), "the architecture's windowed layers");
     } else {
-      // Both transformers and llama.cpp take 10000 where the file is silent; it is said aloud.
-      out_.table.theta = 10000;
-      reader_.NoteRule("rope_theta", "10000", "the file does not say; transformers and llama.cpp take 10000");
+      // What the configuration class takes where the file is silent (llama.cpp: 10000); said aloud.
+      out_.table.theta = reader_.is_gguf() ? 10000 : arch_.default_rope_theta;
+      reader_.NoteRule("rope_theta", fmt::format("{}", out_.table.theta), "the file does not say; the default of the architecture");
     }
     if (!(out_.table.theta > 0) || !std::isfinite(out_.table.theta)) Refuse("rope_theta", "must be positive");
   }
@@ -108,6 +115,7 @@ class RopeResolver {
     const std::string type_keys = keys_.Of("rope_type") + "|" + keys_.Of("type");
     std::string kind = reader_.Text({type_keys}).value_or("default");
     if (kind == "default") {
+      OriginalContext();  // without a scaling the key says nothing, but it is not unknown either
       scaling_origin_ = "rule: no scaling";
       return;
     }
@@ -157,6 +165,11 @@ class RopeResolver {
     const auto given = Real("attention_factor");
     const auto mscale = Real("mscale");
     const auto mscale_all = Real("mscale_all_dim");
+    // DeepSeek also scales the scores (models/deepseek_v3, yarn_apply_mscale).
+    if (c_.latent.kv_rank > 0 && mscale_all && *mscale_all != 0) {
+      const double magnitude = YarnMagnitude(out_.table.factor, *mscale_all);
+      c_.latent.score_scale = magnitude * magnitude;
+    }
     if (given) {
       out_.table.attention_factor = *given;
     } else if (mscale && mscale_all && *mscale != 0 && *mscale_all != 0) {
@@ -223,11 +236,34 @@ class RopeResolver {
 
 }  // namespace
 
+namespace {
+
+// SmolLM3: `no_rope_layers` holds 1 for layers that rotate and 0 for those that do not.
+void NoRopeLayers(ConfigReader& reader, const Architecture& arch, ModelConfig& config) {
+  if (!arch.no_rope_layers) return;
+  const auto list = reader.Reals({"no_rope_layers"});
+  const int64_t step = reader.Int({"no_rope_layer_interval"}).value_or(4);
+  if (list && static_cast<int64_t>(list->size()) != config.num_layers) {
+    throw Error(ErrorCode::kModelLoad, fmt::format("no_rope_layers has {} entries for {} layers", list->size(), config.num_layers),
+                {.file = reader.file().path(), .tensor = "no_rope_layers"});
+  }
+  std::string without;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const bool rotates = list ? (*list)[static_cast<size_t>(i)] != 0 : step < 1 || (i + 1) % step != 0;
+    config.layers[static_cast<size_t>(i)].rope = rotates ? 0 : -1;
+    if (!rotates) without += fmt::format("{}{}", without.empty() ? "" : ",", i);
+  }
+  reader.NoteRule("rope_layers_without", without.empty() ? "none" : without, "no_rope_layers, or every fourth");
+}
+
+}  // namespace
+
 void ResolveRopes(ConfigReader& reader, const Architecture& arch, ModelConfig& config) {
   if (config.learned_positions) {
     for (LayerSpec& layer : config.layers) layer.rope = -1;
     return;
   }
+  NoRopeLayers(reader, arch, config);
   const bool two = arch.local_rope_theta > 0;
   config.ropes.push_back(RopeResolver(reader, arch, config, two ? "full_attention" : "").Resolve());
   if (!two) return;

@@ -33,6 +33,20 @@ std::vector<int64_t> TopK(const std::vector<double>& x, int64_t k) {
   return order;
 }
 
+// The same choice in the order of torch.topk(sorted=False) on the CPU. Source: PyTorch
+// aten/src/ATen/native/TopKImpl.h, topk_impl_loop: a selection by the C++ standard library, whose
+// arrangement is this library's too.
+std::vector<int64_t> UnsortedTopK(const std::vector<double>& x, int64_t k) {
+  std::vector<std::pair<double, int64_t>> queue;
+  for (size_t i = 0; i < x.size(); ++i) queue.emplace_back(x[i], static_cast<int64_t>(i));
+  const auto before = [](const auto& a, const auto& b) { return (std::isnan(a.first) && !std::isnan(b.first)) || a.first > b.first; };
+  if (k * 64 <= static_cast<int64_t>(queue.size())) std::partial_sort(queue.begin(), queue.begin() + k, queue.end(), before);
+  else std::nth_element(queue.begin(), queue.begin() + k - 1, queue.end(), before);
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < k; ++i) out.push_back(queue[static_cast<size_t>(i)].second);
+  return out;
+}
+
 // Experts outside the best groups can no longer be chosen.
 void MaskGroups(const MoeRouteAttributes& a, std::vector<double>& choice, double masked) {
   const int64_t size = a.experts / a.groups;
@@ -59,8 +73,9 @@ void Route(const MoeRouteAttributes& a, const std::vector<double>& correction, c
   }
   std::vector<double> choice = score;
   for (size_t e = 0; e < correction.size(); ++e) choice[e] += correction[e];
-  if (a.groups > 1) MaskGroups(a, choice, a.scoring == "sigmoid" ? 0.0 : a.scoring == "softmax" ? 0.0 : -INFINITY);
-  const std::vector<int64_t> chosen = TopK(choice, a.top_k);
+  // DeepSeek-V2 masks probabilities with 0, V3 corrected scores, which may be negative, with -infinity.
+  if (a.groups > 1) MaskGroups(a, choice, a.scoring == "softmax" ? 0.0 : -INFINITY);
+  const std::vector<int64_t> chosen = a.unsorted ? UnsortedTopK(choice, a.top_k) : TopK(choice, a.top_k);
   std::vector<double> weight;
   for (const int64_t e : chosen) weight.push_back(score[static_cast<size_t>(e)]);
   if (a.scoring == "softmax_after_top_k") Softmax(weight);

@@ -18,6 +18,9 @@ struct MoeRouteAttributes {
   int64_t groups = 1;
   int64_t top_groups = 1;
   bool group_by_top2 = false;
+  // The chosen stand in the order in which torch.topk(sorted=False) leaves them (DeepSeek in
+  // transformers), not best first. Only traces show the difference.
+  bool unsorted = false;
   void Fields(FieldVisitor& v) {
     v.Int("experts", experts);
     v.Int("top_k", top_k);
@@ -27,6 +30,7 @@ struct MoeRouteAttributes {
     v.Int("groups", groups);
     v.Int("top_groups", top_groups);
     v.Bool("group_by_top2", group_by_top2);
+    v.Bool("unsorted", unsorted);
   }
 };
 

@@ -106,8 +106,10 @@ void RotateHead(const RopeAttributes& a, const Real* x, const Real* table, Real*
     const int64_t second = a.first + (a.adjacent ? 2 * i + 1 : i + half);
     const Real cosine = table[i];
     const Real sine = table[half + i];
-    y[first] = x[first] * cosine - x[second] * sine;
-    y[second] = x[second] * cosine + x[first] * sine;
+    const int64_t to_first = a.halves_out ? a.first + i : first;
+    const int64_t to_second = a.halves_out ? a.first + i + half : second;
+    y[to_first] = x[first] * cosine - x[second] * sine;
+    y[to_second] = x[second] * cosine + x[first] * sine;
   }
 }
 

@@ -62,12 +62,16 @@ struct RopeAttributes {
   int64_t first = 0;        // first of them within the head
   // false: element i turns with i + rotary_dim / 2 (NEOX); true: 2 i with 2 i + 1 (GPT-J).
   bool adjacent = false;
+  // With adjacent pairs: the rotated elements are written as two halves (DeepSeek-V3; transformers
+  // models/deepseek_v3, apply_rotary_pos_emb_interleave). Scores do not change by it, stages do.
+  bool halves_out = false;
   void Fields(FieldVisitor& v) {
     v.Int("heads", heads);
     v.Int("head_dim", head_dim);
     v.Int("rotary_dim", rotary_dim);
     v.Int("first", first);
     v.Bool("adjacent", adjacent);
+    v.Bool("halves_out", halves_out);
   }
 };
 
