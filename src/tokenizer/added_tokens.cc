@@ -47,6 +47,8 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens,
                          const std::function<std::string(const std::string&)>& normalize)
     : tokens_(std::move(tokens)) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
+    AddedToken& each = tokens_[i];
+    each.spelled = each.normalized ? normalize(each.content) : each.content;
     by_id_[tokens_[i].id] = i;
     by_content_[tokens_[i].content] = i;
   }
@@ -55,8 +57,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens,
     for (size_t i = 0; i < tokens_.size(); ++i) {
       const AddedToken& token = tokens_[i];
       if (token.special != special || token.content.empty()) continue;
-      const std::string spelled = token.normalized ? normalize(token.content) : token.content;
-      tries_[token.normalized].Insert(spelled, static_cast<uint32_t>(i));
+      tries_[token.normalized].Insert(token.spelled, static_cast<uint32_t>(i));
     }
   }
 }

@@ -23,6 +23,9 @@ struct AddedToken {
   bool single_word = false;  // only where no word character touches it
   bool lstrip = false;       // takes white space on its left with it
   bool rstrip = false;
+  // What is looked for and what the id spells: the content, or its normalised form. Set by
+  // AddedTokens.
+  std::string spelled;
 };
 
 class AddedTokens {

@@ -69,6 +69,7 @@ class AlignedText {
 struct PieceList {
   AlignedText text;
   std::vector<ByteSpan> pieces;
+  bool cut = false;  // some step has cut it, even if only into one piece
 };
 
 }  // namespace apr

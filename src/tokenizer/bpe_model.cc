@@ -30,12 +30,19 @@ class MergeResolver {
 
   void Run(const Pair* pairs, size_t count) {
     uint64_t hashes[kBlock][2];
+    const auto each = [&](auto&& step) {
+      for (size_t i = 0; i < count; ++i) {
+        step(hashes[i][0]);
+        step(hashes[i][1]);
+      }
+    };
     for (size_t i = 0; i < count; ++i) {
       hashes[i][0] = HashBytes(pairs[i].first);
       hashes[i][1] = HashBytes(pairs[i].second);
-      vocabulary_.Prefetch(hashes[i][0]);
-      vocabulary_.Prefetch(hashes[i][1]);
     }
+    each([&](uint64_t hash) { vocabulary_.PrefetchSlot(hash); });
+    each([&](uint64_t hash) { vocabulary_.PrefetchEntry(hash); });
+    each([&](uint64_t hash) { vocabulary_.PrefetchText(hash); });
     for (size_t i = 0; i < count; ++i) {
       left[i] = vocabulary_.Find(pairs[i].first, hashes[i][0]).value_or(kNone);
       right[i] = vocabulary_.Find(pairs[i].second, hashes[i][1]).value_or(kNone);
@@ -44,15 +51,18 @@ class MergeResolver {
   }
 
  private:
-  // Vocabularies list results in the order of merges: the id after the last one is tried first.
+  // Vocabularies list results in the order of merges, several merges may give one result: the last
+  // one and the id after it are tried first.
   uint32_t FindResult(const Pair& pair) {
     const std::string_view first = pair.first;
     const std::string_view second = pair.second.substr(std::min(prefix_, pair.second.size()));
     if (!vocabulary_.has_duplicates()) {
-      const std::string_view guess = vocabulary_.Piece(last_ + 1);
-      if (guess.size() == first.size() + second.size() && guess.substr(0, first.size()) == first &&
-          guess.substr(first.size()) == second) {
-        return ++last_;
+      for (const uint32_t guess : {last_, last_ + 1}) {
+        const std::string_view piece = vocabulary_.Piece(guess);
+        if (piece.size() == first.size() + second.size() && piece.starts_with(first) &&
+            piece.ends_with(second)) {
+          return last_ = guess;
+        }
       }
     }
     joined_.assign(first);
@@ -92,6 +102,7 @@ MergeRules MergeRules::Resolve(
   for (size_t begin = 0; begin < pieces.size(); begin += MergeResolver::kBlock) {
     const size_t count = std::min(MergeResolver::kBlock, pieces.size() - begin);
     resolver.Run(&pieces[begin], count);
+    for (size_t i = 0; i < count; ++i) rules.table_.Prefetch(resolver.left[i], resolver.right[i]);
     for (size_t i = 0; i < count; ++i) {
       const auto rank = static_cast<uint32_t>(begin + i);
       const uint32_t left = resolver.left[i];

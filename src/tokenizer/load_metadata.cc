@@ -204,9 +204,13 @@ class MetadataLoader {
     }
     pre_ = pre;
     parts_->description.pre_name = name;
-    parts_->splitter = MakeSplitterOf(*pre);
+    std::vector<const char*> patterns;
+    for (const char* pattern : pre->patterns) {
+      if (pattern != nullptr) patterns.push_back(pattern);
+    }
+    parts_->splitter = MakeSplitterOf(patterns);
     parts_->description.pre_tokenizer =
-        fmt::format("{} ({} pattern(s)), ByteLevel", name, pre->patterns.size());
+        fmt::format("{} ({} pattern(s)), ByteLevel", name, patterns.size());
     if (pre->nfc) {
       parts_->normalizer = MakeNormalForm(NormalForm::kNfc);
       parts_->description.notes.push_back("NFC as the model family's tokenizer.json has it");
@@ -241,8 +245,7 @@ class MetadataLoader {
     AddSpecialTokens(true);
   }
 
-  static std::unique_ptr<const Splitter> MakeSplitterOf(const PreName& pre) {
-    const auto& patterns = pre.patterns;
+  static std::unique_ptr<const Splitter> MakeSplitterOf(const std::vector<const char*>& patterns) {
     if (patterns.size() == 2 && std::string_view(patterns[0]) == R"(\p{N})" &&
         std::string_view(patterns[1]) == kGpt2Pattern) {
       return MakeDigitsGpt2Scanner();

@@ -178,7 +178,9 @@ void MergeTable::Grow(size_t capacity) {
 void MergeTable::Insert(uint32_t left, uint32_t right, Merge merge) {
   if (4 * (size_ + 1) > 3 * slots_.size()) Grow(2 * slots_.size());
   const uint64_t key = static_cast<uint64_t>(left) << 32 | right;
-  uint64_t at = Hash(key) >> shift_;
+  const uint64_t hash = Hash(key);
+  filter_[hash >> kFilterShift] |= uint64_t{1} << (hash >> (kFilterShift - 6) & 63);
+  uint64_t at = hash >> shift_;
   while (slots_[at].key != kEmpty && slots_[at].key != key) at = (at + 1) & mask_;
   if (slots_[at].key == kEmpty) ++size_;
   slots_[at] = {key, merge};

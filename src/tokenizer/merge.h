@@ -26,7 +26,10 @@ class MergeTable {
 
   Merge Find(uint32_t left, uint32_t right) const {
     const uint64_t key = static_cast<uint64_t>(left) << 32 | right;
-    uint64_t at = Hash(key) >> shift_;
+    const uint64_t hash = Hash(key);
+    // Most pairs have no merge: a small filter tells nearly all of them without touching the table.
+    if (!(filter_[hash >> kFilterShift] >> (hash >> (kFilterShift - 6) & 63) & 1)) return {};
+    uint64_t at = hash >> shift_;
     while (true) {
       const Slot& slot = slots_[at];
       if (slot.key == key) return slot.merge;
@@ -42,6 +45,7 @@ class MergeTable {
 
  private:
   static constexpr uint64_t kEmpty = ~uint64_t{0};
+  static constexpr int kFilterShift = 64 - 15;  // 2^15 words of 64 bits
   struct Slot {
     uint64_t key = kEmpty;
     Merge merge;
@@ -49,6 +53,7 @@ class MergeTable {
   static uint64_t Hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15u; }
   void Grow(size_t capacity);
 
+  std::vector<uint64_t> filter_ = std::vector<uint64_t>(size_t{1} << (64 - kFilterShift));
   std::vector<Slot> slots_ = std::vector<Slot>(2);
   uint64_t mask_ = 1;
   int shift_ = 63;

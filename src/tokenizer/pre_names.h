@@ -1,15 +1,15 @@
 // The pre-tokenizer names of GGUF (tokenizer.ggml.pre) and the published pattern behind each.
 #pragma once
 
+#include <array>
 #include <string_view>
-#include <vector>
 
 namespace apr {
 
 struct PreName {
   const char* name;
   // Applied one after the other, each to the pieces of the one before.
-  std::vector<const char*> patterns;
+  std::array<const char*, 6> patterns;  // nullptr: no more
   bool ignore_merges = false;
   bool add_bos = false;  // where the file does not say
   bool add_sep = false;

@@ -119,6 +119,7 @@ void Cut(PieceList& list, SplitBehavior behavior, Match&& match) {
     }
   }
   list.pieces = std::move(pieces);
+  list.cut = true;
 }
 
 // Writes each piece anew: `rewrite(piece, out)` appends to `out`.
@@ -215,7 +216,9 @@ class Metaspace final : public PreTokenizer {
     Rewrite(list, [&, text = list.text](ByteSpan piece, AlignedText& out) {
       const std::string_view in = std::string_view(text.text()).substr(0, piece.end);
       const bool marked = in[piece.begin] == ' ' || in.substr(piece.begin).starts_with(mark);
-      const bool first = piece.begin == 0 && text.offset() == 0;
+      // "First" is about the user's text: where a cut piece came from, or where all of it begins.
+      const bool first =
+          list.cut ? text.Source(piece.begin, piece.begin + 1).begin == 0 : text.offset() == 0;
       if (!marked && (options_.prepend_scheme == PrependScheme::kAlways ||
                       (options_.prepend_scheme == PrependScheme::kFirst && first))) {
         out.Append(mark, text, piece.begin, piece.begin);
@@ -237,6 +240,7 @@ class Metaspace final : public PreTokenizer {
       return stretches.Finish();
     });
   }
+  bool NeedsSources() const override { return options_.prepend_scheme == PrependScheme::kFirst; }
   std::string Describe() const override {
     constexpr const char* kSchemes[] = {"first", "never", "always"};
     return fmt::format("Metaspace(\"{}\", prepend {}, split={})", options_.replacement,
@@ -346,21 +350,23 @@ class UnicodeScripts final : public PreTokenizer {
  public:
   void Apply(PieceList& list) const override {
     Cut(list, SplitBehavior::kIsolated, [](std::string_view text) {
-      StretchList stretches(text, false);
-      int last = 0;  // 0: a space, which belongs to any script
-      size_t begin = 0;
+      // A piece begins where the script changes; a space belongs to any script, and spaces in front
+      // of the first other character to no piece.
+      Stretches pieces;
+      int last = 0;
       for (size_t i = 0; i < text.size();) {
         const auto [cp, length] = unicode::DecodeValid(text.data() + i);
         const int script = cp == ' ' ? 0 : unicode::ScriptOf(cp);
-        if (i > 0 && script != 0 && last != 0 && script != last) {
-          stretches.AddMatch(begin, i);
-          begin = i;
+        const auto at = static_cast<uint32_t>(i);
+        if (script != 0 && script != last) {
+          if (!pieces.empty()) pieces.back().end = at;
+          pieces.push_back({at, at, true});
+          last = script;
         }
-        last = script;
         i += length;
       }
-      if (begin < text.size()) stretches.AddMatch(begin, text.size());
-      return stretches.Finish();
+      if (!pieces.empty()) pieces.back().end = static_cast<uint32_t>(text.size());
+      return pieces;
     });
   }
   std::string Describe() const override { return "UnicodeScripts"; }
@@ -394,6 +400,10 @@ class Sequence final : public PreTokenizer {
   explicit Sequence(std::vector<PreTokenizerPtr> steps) : steps_(std::move(steps)) {}
   void Apply(PieceList& list) const override {
     for (const auto& step : steps_) step->Apply(list);
+  }
+  bool NeedsSources() const override {
+    return std::any_of(steps_.begin(), steps_.end(),
+                       [](const auto& s) { return s->NeedsSources(); });
   }
   std::string Describe() const override {
     std::string out;

@@ -24,6 +24,8 @@ class PreTokenizer {
   // Cuts the pieces further, and may rewrite them.
   virtual void Apply(PieceList& list) const = 0;
   virtual std::string Describe() const = 0;
+  // Whether Apply asks where in the user's text a piece began.
+  virtual bool NeedsSources() const { return false; }
   // For a step that only isolates matches and changes no text: the splitter that does the same.
   virtual std::unique_ptr<const Splitter> AsSplitter() const { return nullptr; }
 };

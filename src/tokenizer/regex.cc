@@ -22,70 +22,87 @@ constexpr size_t kJitStackBytes = 1 << 20;
 constexpr char kSpaceSet[] =
     R"(\x{09}-\x{0D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
-// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), and the
-// flag letter m of (?m...) (dot matches newline in Ruby).
-std::string Translate(std::string_view in) {
-  std::string out;
-  size_t depth = 0;  // of [ ]
-  for (size_t i = 0; i < in.size(); ++i) {
-    const char c = in[i];
-    if (c == '\\' && i + 1 < in.size()) {
-      const char d = in[++i];
-      if (d == 's') {
-        out += depth > 0 ? kSpaceSet : fmt::format("[{}]", kSpaceSet);
-      } else if (d == 'S' && depth == 0) {
-        out += fmt::format("[^{}]", kSpaceSet);
-      } else if (d == 'h') {
-        out += depth > 0 ? "0-9A-Fa-f" : "[0-9A-Fa-f]";
-      } else if (d == 'H' && depth == 0) {
-        out += "[^0-9A-Fa-f]";
+// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), the flag
+// letter m of (?m...) (dot matches newline in Ruby) and classes inside classes (their union).
+class Translator {
+ public:
+  explicit Translator(std::string_view in) : in_(in) {}
+
+  std::string Run() {
+    while (at_ < in_.size()) {
+      const char c = in_[at_];
+      if (c == '\\' && at_ + 1 < in_.size()) {
+        Escape(in_[at_ + 1]);
+      } else if (depth_ > 0 && Follows("[:") && in_.find(":]", at_) != std::string_view::npos) {
+        Copy(in_.find(":]", at_) + 2 - at_);
+      } else if (depth_ > 0 && (Follows("&&") || Follows("[^"))) {
+        throw Error(
+            ErrorCode::kModelLoad,
+            fmt::format("the pattern \"{}\" subtracts or intersects character classes, which "
+                        "is not supported",
+                        in_),
+            {.tensor = "Regex"});
+      } else if (c == '[') {
+        OpenClass();
+      } else if (c == ']' && depth_ > 0) {
+        if (--depth_ == 0) out_ += c;
+        ++at_;
+      } else if (depth_ == 0 && Follows("(?")) {
+        Flags();
       } else {
-        out += c;
-        out += d;
-      }
-      continue;
-    }
-    if (depth > 0 && c == '[' && i + 1 < in.size() && in[i + 1] == ':') {
-      const size_t close = in.find(":]", i + 2);
-      if (close != std::string_view::npos) {
-        out += in.substr(i, close + 2 - i);
-        i = close + 1;
-        continue;
+        Copy(1);
       }
     }
-    if (depth > 0 && (in.substr(i, 2) == "&&" || in.substr(i, 2) == "[^")) {
-      throw Error(
-          ErrorCode::kModelLoad,
-          fmt::format("the pattern \"{}\" subtracts or intersects character classes, which is "
-                      "not supported",
-                      in),
-          {.tensor = "Regex"});
-    }
-    if (c == '[') {
-      if (depth++ > 0) continue;  // a class inside a class is their union
-      out += c;
-      if (i + 1 < in.size() && in[i + 1] == '^') out += in[++i];
-      if (i + 1 < in.size() && in[i + 1] == ']') {
-        out += "\\]";
-        ++i;
-      }
-      continue;
-    }
-    if (c == ']' && depth > 0 && --depth > 0) continue;
-    if (depth == 0 && c == '(' && in.substr(i, 2) == "(?") {
-      out += "(?";
-      i += 2;
-      while (i < in.size() && (in[i] == 'i' || in[i] == 'm' || in[i] == 'x' || in[i] == '-')) {
-        out += in[i] == 'm' ? 's' : in[i];
-        ++i;
-      }
-      --i;
-      continue;
-    }
-    out += c;
+    return std::move(out_);
   }
-  return out;
-}
+
+ private:
+  bool Follows(std::string_view text) const { return in_.substr(at_, text.size()) == text; }
+  void Copy(size_t count) {
+    out_ += in_.substr(at_, count);
+    at_ += count;
+  }
+
+  void Escape(char c) {
+    const bool inside = depth_ > 0;
+    if (c == 's') {
+      out_ += inside ? kSpaceSet : fmt::format("[{}]", kSpaceSet);
+    } else if (c == 'S' && !inside) {
+      out_ += fmt::format("[^{}]", kSpaceSet);
+    } else if (c == 'h') {
+      out_ += inside ? "0-9A-Fa-f" : "[0-9A-Fa-f]";
+    } else if (c == 'H' && !inside) {
+      out_ += "[^0-9A-Fa-f]";
+    } else {
+      return Copy(2);
+    }
+    at_ += 2;
+  }
+
+  void OpenClass() {
+    ++at_;
+    if (depth_++ > 0) return;
+    out_ += '[';
+    if (Follows("^")) Copy(1);
+    if (Follows("]")) {
+      out_ += "\\]";
+      ++at_;
+    }
+  }
+
+  void Flags() {
+    Copy(2);
+    while (at_ < in_.size() && std::string_view("imx-").find(in_[at_]) != std::string_view::npos) {
+      out_ += in_[at_] == 'm' ? 's' : in_[at_];
+      ++at_;
+    }
+  }
+
+  std::string_view in_;
+  std::string out_;
+  size_t at_ = 0;
+  int depth_ = 0;  // of [ ]
+};
 
 std::string MessageOf(int code) {
   PCRE2_UCHAR buffer[256];
@@ -113,7 +130,7 @@ struct Regex::Code {
 };
 
 Regex::Regex(std::string_view pattern) : pattern_(pattern), code_(std::make_unique<Code>()) {
-  const std::string translated = Translate(pattern);
+  const std::string translated = Translator(pattern).Run();
   int error = 0;
   PCRE2_SIZE offset = 0;
   const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;

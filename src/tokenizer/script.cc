@@ -170,7 +170,7 @@ class Scripts {
       regexes_[i]->ForEachMatch(text, [&](size_t, size_t) { found = true; });
       if (found) return static_cast<int>(i) + 1;
     }
-    return static_cast<int>(std::size(kScripts)) + 1;
+    return 0;
   }
 
   std::mutex mutex_;

@@ -88,7 +88,9 @@ class Tokenizer::Run {
         return ByteSpan{offset + s.begin, offset + s.end};
       });
     }
-    AlignedText text(raw, offset, options_.offsets);
+    const bool tracked =
+        options_.offsets || (parts_.pre_tokenizer && parts_.pre_tokenizer->NeedsSources());
+    AlignedText text(raw, offset, tracked);
     if (parts_.normalizer) text = parts_.normalizer->Apply(text);
     if (!parts_.added->any(true)) return EncodeNormalized(std::move(text));
     std::vector<AddedTokens::Part> cuts;
@@ -223,7 +225,7 @@ struct StreamDecoder::State {
     DecoderToken token;
     if (const AddedToken* added = parts->added->Find(uid)) {
       if (added->special && skip_special) return;
-      token.piece = added->content;
+      token.piece = added->spelled;
       token.control = added->special;
       token.literal = parts->literal_added;
     } else if (parts->model->vocabulary().Has(uid)) {
@@ -269,14 +271,14 @@ std::string Tokenizer::TokenBytes(int32_t id) const {
   const auto piece = IdToPiece(id);
   if (!piece) return {};
   const AddedToken* added = parts_->added->Find(static_cast<uint32_t>(id));
-  if (added != nullptr) return added->content;
+  if (added != nullptr) return added->spelled;
   return parts_->decoder->TokenBytes({*piece, false, false, false});
 }
 
 std::optional<std::string> Tokenizer::IdToPiece(int32_t id) const {
   if (id < 0) return std::nullopt;
   const auto uid = static_cast<uint32_t>(id);
-  if (const AddedToken* added = parts_->added->Find(uid)) return added->content;
+  if (const AddedToken* added = parts_->added->Find(uid)) return added->spelled;
   if (!parts_->model->vocabulary().Has(uid)) return std::nullopt;
   return std::string(parts_->model->vocabulary().Piece(uid));
 }
