@@ -4,6 +4,7 @@
 # apr_fuzz(NAME SOURCES ... DEPS ... [CORPUS FOLDER...]): a fuzz target: libFuzzer with APR_FUZZ, else
 #   a program that replays files, so that crashes once found stay tests on every compiler. Each CORPUS
 #   folder (from the root) is replayed as a test.
+# apr_bench(NAME SOURCES ... DEPS ...): a Google Benchmark program; built with APR_BENCH only.
 # Sources are listed by name: a file that is not listed is not built, and scripts/check says so.
 
 set(CMAKE_CXX_STANDARD 20)
@@ -62,4 +63,14 @@ function(apr_fuzz name)
     add_test(NAME ${name}_replay COMMAND ${name} ${runs} ${ARG_CORPUS} COMMAND_EXPAND_LISTS)
     set_tests_properties(${name}_replay PROPERTIES LABELS fast)
   endif()
+endfunction()
+
+function(apr_bench name)
+  if(NOT APR_BENCH)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  find_package(benchmark REQUIRED)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} benchmark::benchmark)
 endfunction()

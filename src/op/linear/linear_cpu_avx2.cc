@@ -120,7 +120,7 @@ APR_INLINE VF LoadF(const float* p) { return _mm256_loadu_ps(p); }
 APR_INLINE void StoreF(float* p, VF v) { _mm256_storeu_ps(p, v); }
 APR_INLINE VI LoadI(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 APR_INLINE void StoreI(std::byte* p, VI v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-APR_INLINE void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+APR_INLINE void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 // sum + the dot product of four unsigned codes of each row and four signed codes at x. kWide: codes
 // above 127, whose byte products would saturate a 16-bit sum.
