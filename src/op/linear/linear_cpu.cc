@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "op/context.h"
 #include "op/linear/linear_kernels.h"
+#include "op/scratch.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -31,24 +32,6 @@ struct State final : CpuState {
   DType dtype = DType::kF32;
   int64_t stored_cols = 0;  // cols rounded up to whole blocks
   std::vector<int32_t> output_row;  // of each storage row, -1: not wanted; empty: the same
-};
-
-// Grows, never shrinks; 64-byte aligned. One per thread and purpose.
-class Scratch {
- public:
-  template <typename T>
-  T* Get(int64_t count) {
-    const size_t bytes = static_cast<size_t>(count) * sizeof(T) + 64;
-    if (bytes > size_) {
-      data_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-      size_ = bytes;
-    }
-    return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(data_.get()) + 63) & ~uintptr_t{63});
-  }
-
- private:
-  std::unique_ptr<std::byte[]> data_;
-  size_t size_ = 0;
 };
 
 struct Job {

@@ -11,9 +11,9 @@ APR_TARGET_BEGIN(APR_TARGET_AVX2)
 namespace apr {
 namespace {
 
-constexpr int kRows = 8;
-using VI = __m256i;
-using VF = __m256;
+#include "op/simd_avx2.inc"
+
+constexpr int kRows = kLanes;
 
 APR_INLINE __m128i Load128(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 APR_INLINE int32_t Load32(const void* p) {
@@ -73,22 +73,7 @@ APR_INLINE VF HalfToFloat(VI v) {
   return _mm256_cvtph_ps(words);
 }
 
-APR_INLINE VI And(VI v, uint32_t mask) { return _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(mask))); }
-APR_INLINE VI Or(VI a, VI b) { return _mm256_or_si256(a, b); }
-APR_INLINE VI AddInt(VI a, VI b) { return _mm256_add_epi32(a, b); }
 APR_INLINE VI FlipSigns(VI v) { return _mm256_xor_si256(v, _mm256_set1_epi8(static_cast<char>(0x80))); }
-template <int kBits>
-APR_INLINE VI ShiftRight(VI v) {
-  return _mm256_srli_epi32(v, kBits);
-}
-template <int kBits>
-APR_INLINE VI ShiftRightSigned(VI v) {
-  return _mm256_srai_epi32(v, kBits);
-}
-template <int kBits>
-APR_INLINE VI ShiftLeft(VI v) {
-  return _mm256_slli_epi32(v, kBits);
-}
 // Bit i of a lane of `bits` is bit 4 of code i of that row.
 APR_INLINE void AddFifthBits(VI bits, VI w[8]) {
   const __m256i sixteen = _mm256_set1_epi8(16);
@@ -107,19 +92,6 @@ APR_INLINE void AddFifthBits(VI bits, VI w[8]) {
   }
 }
 
-APR_INLINE VF ToFloat(VI v) { return _mm256_cvtepi32_ps(v); }
-APR_INLINE VF Mul(VF a, VF b) { return _mm256_mul_ps(a, b); }
-APR_INLINE VF Sub(VF a, VF b) { return _mm256_sub_ps(a, b); }
-APR_INLINE VF Add(VF a, VF b) { return _mm256_add_ps(a, b); }
-APR_INLINE VF Fma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
-APR_INLINE VF Negate(VF v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
-APR_INLINE VF Set1(float value) { return _mm256_set1_ps(value); }
-APR_INLINE VI SetInt(int32_t value) { return _mm256_set1_epi32(value); }
-APR_INLINE VI ZeroInt() { return _mm256_setzero_si256(); }
-APR_INLINE VF LoadF(const float* p) { return _mm256_loadu_ps(p); }
-APR_INLINE void StoreF(float* p, VF v) { _mm256_storeu_ps(p, v); }
-APR_INLINE VI LoadI(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-APR_INLINE void StoreI(std::byte* p, VI v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 APR_INLINE void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
 // sum + the dot product of four unsigned codes of each row and four signed codes at x. kWide: codes
@@ -177,7 +149,7 @@ APR_TARGET_END
 namespace apr {
 
 const LinearKernels& LinearKernelsAvx2() {
-  static constexpr LinearKernels kTable = {Isa::kAvx2, kRows, FindUnpackF32, DotFloats, FindFast, Quantize};
+  static constexpr LinearKernels kTable = {Isa::kAvx2, kRows, FindUnpackF32, DotFloats, DotRows, FindFast, Quantize};
   return kTable;
 }
 

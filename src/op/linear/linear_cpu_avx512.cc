@@ -12,6 +12,7 @@
 APR_TARGET_BEGIN(APR_TARGET_AVX512)
 namespace apr {
 namespace {
+#include "op/simd_avx512.inc"
 #include "op/linear/linear_cpu_avx512.inc"
 #include "op/linear/linear_cpu_x86.inc"
 }  // namespace
@@ -21,7 +22,7 @@ APR_TARGET_END
 namespace apr {
 
 const LinearKernels& LinearKernelsAvx512() {
-  static constexpr LinearKernels kTable = {Isa::kAvx512, kRows, FindUnpackF32, DotFloats, FindFast, Quantize};
+  static constexpr LinearKernels kTable = {Isa::kAvx512, kRows, FindUnpackF32, DotFloats, DotRows, FindFast, Quantize};
   return kTable;
 }
 

@@ -208,10 +208,21 @@ void DotFloats(const float* row, int64_t cols, const float* tile, int tokens, fl
   }
 }
 
+void DotRows(const float* panel, int64_t stride, int64_t cols, const float* x, int64_t x_stride, int tokens,
+             float* out) {
+  for (int t = 0; t < tokens; ++t) {
+    for (int64_t k = 0; k < cols; k += kExactBlock) {
+      float sum = 0;
+      for (int64_t i = k; i < cols && i < k + kExactBlock; ++i) sum += panel[i * stride] * x[t * x_stride + i];
+      out[t] += sum;
+    }
+  }
+}
+
 }  // namespace
 
 const LinearKernels& LinearKernelsScalar() {
-  static constexpr LinearKernels kTable = {Isa::kScalar, 1, FindUnpackF32, DotFloats, FindFast, Quantize};
+  static constexpr LinearKernels kTable = {Isa::kScalar, 1, FindUnpackF32, DotFloats, DotRows, FindFast, Quantize};
   return kTable;
 }
 

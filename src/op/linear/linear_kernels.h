@@ -70,6 +70,9 @@ struct LinearKernels {
   // out[tokens, rows] += panel [cols, rows] * tile [cols, tokens]. cols counts from a multiple of
   // kExactBlock within the whole row.
   void (*dot_f32)(const float* panel, int64_t cols, const float* tile, int tokens, float* out);
+  // The same on activations row by row, x_stride apart, and panel columns `stride` floats apart.
+  void (*dot_rows)(const float* panel, int64_t stride, int64_t cols, const float* x, int64_t x_stride, int tokens,
+                   float* out);
   // Null: no int8 kernel of this type.
   const FastKernel* (*fast)(DType);
   void (*quantize)(const QuantizeArgs& args, const QuantTile& tile);
