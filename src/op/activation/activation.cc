@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "op/context.h"
 #include "op/infer.h"
+#include "op/vector_kernels.h"
 
 namespace apr {
 namespace {
@@ -28,16 +29,32 @@ struct Row {
 constexpr Row kTable[] = {{"silu", Silu},   {"gelu_tanh", GeluTanh}, {"gelu", GeluErf},
                           {"quick_gelu", QuickGelu}, {"relu", Relu}, {"relu2", ReluSquared}};
 
+// Elements per task.
+constexpr int64_t kGrain = 4096;
+
 template <typename Real>
 void Run(const OpContext<Real>& context) {
   double (*const f)(double) = ActivationFunction(context.node.template As<ActivationAttributes>().kind);
   const std::span<const Real> x = context.inputs[0];
   const std::span<Real> y = context.outputs[0];
-  context.pool.ParallelFor(static_cast<int64_t>(x.size()), 4096, [&](int64_t begin, int64_t end, int) {
+  context.pool.ParallelFor(static_cast<int64_t>(x.size()), kGrain, [&](int64_t begin, int64_t end, int) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       y[i] = static_cast<Real>(f(x[i]));
     }
   });
+}
+
+void RunCpu(const OpContext<float>& context) {
+  const std::string& kind = context.node.As<ActivationAttributes>().kind;
+  const VectorKernels& kernels = VectorKernelsFor(ActiveIsa());
+  void (*kernel)(const float*, int64_t, float*) = nullptr;
+  if (kind == "silu") kernel = kernels.silu;
+  if (kind == "gelu_tanh") kernel = kernels.gelu_tanh;
+  if (kernel == nullptr) return Run(context);
+  const float* x = context.inputs[0].data();
+  float* y = context.outputs[0].data();
+  context.pool.ParallelFor(static_cast<int64_t>(context.inputs[0].size()), kGrain,
+                           [&](int64_t begin, int64_t end, int) { kernel(x + begin, end - begin, y + begin); });
 }
 
 class Activation final : public Op {
@@ -49,7 +66,7 @@ class Activation final : public Op {
     return {{.kind = x.kind, .width = x.width}};
   }
   void Reference(const OpContext<double>& context) const override { Run(context); }
-  void Cpu(const OpContext<float>& context) const override { Run(context); }
+  void Cpu(const OpContext<float>& context) const override { RunCpu(context); }
 };
 
 }  // namespace

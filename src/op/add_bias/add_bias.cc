@@ -1,6 +1,7 @@
 // See add_bias.h.
 #include "op/add_bias/add_bias.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "op/context.h"
@@ -18,9 +19,17 @@ void Run(const OpContext<Real>& context, std::span<const Real> bias) {
   const size_t width = bias.size();
   const std::span<const Real> x = context.inputs[0];
   const std::span<Real> y = context.outputs[0];
-  for (size_t i = 0; i < x.size(); i += width) {
-    for (size_t n = 0; n < width; ++n) y[i + n] = x[i + n] + bias[n];
-  }
+  const auto rows = static_cast<int64_t>(width == 0 ? 0 : x.size() / width);
+  // Less than some thousand elements are not worth waking a thread for.
+  const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, static_cast<int64_t>(width)));
+  context.pool.ParallelFor(rows, grain, [&](int64_t begin, int64_t end, int) {
+    const Real* b = bias.data();
+    for (auto row = static_cast<size_t>(begin); row < static_cast<size_t>(end); ++row) {
+      const Real* in = x.data() + row * width;
+      Real* out = y.data() + row * width;
+      for (size_t n = 0; n < width; ++n) out[n] = in[n] + b[n];
+    }
+  });
 }
 
 class AddBias final : public Op {

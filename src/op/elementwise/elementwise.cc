@@ -2,14 +2,20 @@
 #include "op/elementwise/elementwise.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "op/context.h"
 #include "op/infer.h"
+#include "op/vector_kernels.h"
 
 namespace apr {
 namespace {
 
-// An op whose output has the shape of its first input; Formula gives Run(context).
+// Elements per task: less is not worth waking a thread for.
+constexpr int64_t kGrain = 16384;
+
+// An op whose output has the shape of its first input; Formula gives Run(context, begin, end) for a range
+// of elements.
 template <typename Formula, size_t kInputs>
 class Elementwise final : public Op {
  public:
@@ -22,20 +28,31 @@ class Elementwise final : public Op {
     }
     return {{.kind = x.kind, .width = x.width}};
   }
-  void Reference(const OpContext<double>& context) const override { Formula::Run(context); }
-  void Cpu(const OpContext<float>& context) const override { Formula::Run(context); }
+  void Reference(const OpContext<double>& context) const override { Run(context); }
+  void Cpu(const OpContext<float>& context) const override { Run(context); }
+
+ private:
+  template <typename Real>
+  static void Run(const OpContext<Real>& context) {
+    context.pool.ParallelFor(static_cast<int64_t>(context.outputs[0].size()), kGrain,
+                             [&](int64_t begin, int64_t end, int) {
+                               Formula::Run(context, static_cast<size_t>(begin), static_cast<size_t>(end));
+                             });
+  }
 };
 
 struct AddFormula {
   static constexpr const char* kName = "add";
   template <typename Real>
-  static void Run(const OpContext<Real>& c) {
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
     const auto scale = static_cast<Real>(c.node.template As<AddAttributes>().scale);
-    const size_t n = c.outputs[0].size();
+    const Real* a = c.inputs[0].data();
+    const Real* b = c.inputs[1].data();
+    Real* y = c.outputs[0].data();
     if (scale == 1) {
-      for (size_t i = 0; i < n; ++i) c.outputs[0][i] = c.inputs[0][i] + c.inputs[1][i];
+      for (size_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
     } else {
-      for (size_t i = 0; i < n; ++i) c.outputs[0][i] = c.inputs[0][i] + scale * c.inputs[1][i];
+      for (size_t i = begin; i < end; ++i) y[i] = a[i] + scale * b[i];
     }
   }
 };
@@ -43,26 +60,29 @@ struct AddFormula {
 struct MulFormula {
   static constexpr const char* kName = "mul";
   template <typename Real>
-  static void Run(const OpContext<Real>& c) {
-    for (size_t i = 0; i < c.outputs[0].size(); ++i) c.outputs[0][i] = c.inputs[0][i] * c.inputs[1][i];
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
+    const Real* a = c.inputs[0].data();
+    const Real* b = c.inputs[1].data();
+    Real* y = c.outputs[0].data();
+    for (size_t i = begin; i < end; ++i) y[i] = a[i] * b[i];
   }
 };
 
 struct ScaleFormula {
   static constexpr const char* kName = "scale";
   template <typename Real>
-  static void Run(const OpContext<Real>& c) {
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
     const auto factor = static_cast<Real>(c.node.template As<ScaleAttributes>().factor);
-    for (size_t i = 0; i < c.outputs[0].size(); ++i) c.outputs[0][i] = factor * c.inputs[0][i];
+    for (size_t i = begin; i < end; ++i) c.outputs[0][i] = factor * c.inputs[0][i];
   }
 };
 
 struct ClampedSwigluFormula {
   static constexpr const char* kName = "clamped_swiglu";
   template <typename Real>
-  static void Run(const OpContext<Real>& c) {
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
     const auto& a = c.node.template As<ClampedSwigluAttributes>();
-    for (size_t i = 0; i < c.outputs[0].size(); ++i) {
+    for (size_t i = begin; i < end; ++i) {
       // Comparisons are written so that a NaN passes through.
       double gate = c.inputs[0][i];
       double up = c.inputs[1][i];
@@ -77,10 +97,13 @@ struct ClampedSwigluFormula {
 struct SoftcapFormula {
   static constexpr const char* kName = "softcap";
   template <typename Real>
-  static void Run(const OpContext<Real>& c) {
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
     const double cap = c.node.template As<SoftcapAttributes>().cap;
-    for (size_t i = 0; i < c.outputs[0].size(); ++i) {
-      c.outputs[0][i] = static_cast<Real>(cap * std::tanh(c.inputs[0][i] / cap));
+    if constexpr (std::is_same_v<Real, float>) {
+      VectorKernelsFor(ActiveIsa())
+          .softcap(c.inputs[0].data() + begin, static_cast<int64_t>(end - begin), cap, c.outputs[0].data() + begin);
+    } else {
+      for (size_t i = begin; i < end; ++i) c.outputs[0][i] = cap * std::tanh(c.inputs[0][i] / cap);
     }
   }
 };

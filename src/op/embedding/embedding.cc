@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "op/context.h"
 #include "op/infer.h"
@@ -16,7 +18,7 @@ void Run(const OpContext<Real>& context) {
   const WeightRef& weight = *context.weights[0];
   const int64_t width = context.OutputWidth(0);
   const std::span<Real> out = context.outputs[0];
-  for (int64_t t = 0; t < context.batch.tokens(); ++t) {
+  const auto read = [&](int64_t t) {
     const auto i = static_cast<size_t>(t);
     const int64_t row = a.by_position ? context.batch.positions[i] + a.offset : context.batch.ids[i];
     if (row < 0 || row >= weight.rows()) {
@@ -27,9 +29,13 @@ void Run(const OpContext<Real>& context) {
     }
     const std::span<Real> y = out.subspan(static_cast<size_t>(t * width), static_cast<size_t>(width));
     ReadWeightRow(weight, row, y);
-    if (a.scale == 1) continue;
+    if (a.scale == 1) return;
     for (Real& value : y) value = static_cast<Real>(value * static_cast<Real>(a.scale));
-  }
+  };
+  context.pool.ParallelFor(context.batch.tokens(), std::max<int64_t>(1, 8192 / std::max<int64_t>(width, 1)),
+                           [&](int64_t begin, int64_t end, int) {
+                             for (int64_t t = begin; t < end; ++t) read(t);
+                           });
 }
 
 class Embedding final : public Op {

@@ -1,11 +1,13 @@
 // See norm.h.
 #include "op/norm/norm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "op/context.h"
 #include "op/infer.h"
+#include "op/vector_kernels.h"
 
 namespace apr {
 namespace {
@@ -70,6 +72,28 @@ void Run(const OpContext<Real>& context, const Parameters<Real>& parameters) {
   });
 }
 
+// The same on the vector kernels; a few thousand elements are not worth waking a thread for.
+void RunCpu(const OpContext<float>& context, const Parameters<float>& p) {
+  const auto& a = context.node.As<NormAttributes>();
+  const VectorKernels& kernels = VectorKernelsFor(ActiveIsa());
+  const int64_t width = context.InputWidth(0) / a.groups;
+  const float* x = context.inputs[0].data();
+  float* y = context.outputs[0].data();
+  const int64_t groups = static_cast<int64_t>(context.inputs[0].size()) / width;
+  context.pool.ParallelFor(groups, std::max<int64_t>(1, 8192 / width), [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t first = a.weight_per_group ? g % a.groups * width : 0;
+      kernels.norm({.x = x + g * width,
+                    .width = width,
+                    .layer_norm = a.layer_norm,
+                    .eps = a.eps,
+                    .scale = p.scale.empty() ? nullptr : p.scale.data() + first,
+                    .shift = p.shift.empty() ? nullptr : p.shift.data() + first,
+                    .y = y + g * width});
+    }
+  });
+}
+
 class Norm final : public Op {
  public:
   const char* name() const override { return "norm"; }
@@ -92,7 +116,7 @@ class Norm final : public Op {
     return state;
   }
   void Cpu(const OpContext<float>& context) const override {
-    Run(context, static_cast<const State*>(context.state)->parameters);
+    RunCpu(context, static_cast<const State*>(context.state)->parameters);
   }
 };
 
