@@ -5,8 +5,11 @@
 
 namespace apr {
 
+extern const Command kArchitecturesCommand;
 extern const Command kBenchCommand;
 extern const Command kDevicesCommand;
+extern const Command kDiffCommand;
+extern const Command kExportCommand;
 extern const Command kGraphCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;

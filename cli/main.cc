@@ -11,7 +11,10 @@ const apr::Command* const kCommands[] = {
     &apr::kTensorsCommand,
     &apr::kTraceCommand,
     &apr::kGraphCommand,
+    &apr::kArchitecturesCommand,
     &apr::kDevicesCommand,
+    &apr::kDiffCommand,
+    &apr::kExportCommand,
 };
 
 }  // namespace

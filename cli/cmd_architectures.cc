@@ -1,0 +1,45 @@
+// apr architectures: which architectures this program computes, and how each is known to be right.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "model/architecture.h"
+
+namespace apr {
+namespace {
+
+int Run(Console& console) {
+  if (console.json()) {
+    Json list = Json::array();
+    for (const Architecture& a : AllArchitectures()) {
+      list.push_back({{"name", std::string(a.name)},
+                      {"class", std::string(a.hf_class)},
+                      {"gguf", a.gguf.empty() ? Json(nullptr) : Json(std::string(a.gguf))},
+                      {"experts", a.moe != MoeRule::kNone}});
+    }
+    console.Document({{"architectures", list}});
+  }
+  TextTable table("<<<<");
+  for (const Architecture& a : AllArchitectures()) {
+    table.Row({std::string(a.name), std::string(a.hf_class), a.gguf.empty() ? "" : "GGUF " + std::string(a.gguf),
+               a.moe == MoeRule::kNone ? "" : "mixture of experts"});
+  }
+  console.Text(table.ToString());
+  console.Line("Each is tested from config.json and safetensors against PyTorch in true float64: logits, every");
+  console.Line("traced stage and greedy ids (src/model/oracle_test.cc).");
+  return 0;
+}
+
+}  // namespace
+
+const Command kArchitecturesCommand = {
+    .name = "architectures",
+    .group = "Looking inside",
+    .summary = "The architectures this program computes",
+    .example = "  apr architectures",
+    .define = [](CLI::App&) -> CommandRunner { return Run; },
+};
+
+}  // namespace apr

@@ -1,0 +1,70 @@
+// apr export: a model written as another engine loads it.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "model/export_model.h"
+
+namespace apr {
+namespace {
+
+struct ExportArgs {
+  std::string model;
+  std::string format;
+  std::string dtype = "as-stored";
+  std::string out;
+  uint64_t max_shard_mb = 5000;
+  bool force = false;
+};
+
+std::optional<DType> ParseDtype(const std::string& name) {
+  if (name == "as-stored") return std::nullopt;
+  return DTypeFromName(name);
+}
+
+int Run(const ExportArgs& args, Console& console) {
+  const auto model = Model::Load(args.model);
+  for (const std::string& name : model->unread_tensors()) console.Warn("tensor " + name + " is not used by the model and was not written");
+  const ExportReport report = ExportSafetensors(model, {.out = args.out,
+                                                        .dtype = ParseDtype(args.dtype),
+                                                        .max_shard_bytes = args.max_shard_mb * 1'000'000,
+                                                        .overwrite = args.force ? Overwrite::kAllow : Overwrite::kRefuse});
+  for (const std::string& warning : report.warnings) console.Warn(warning);
+  if (console.json()) {
+    console.Document({{"model", args.model}, {"format", args.format}, {"out", args.out}, {"tensors", report.tensors},
+                      {"files", report.files}, {"warnings", report.warnings}, {"unused_tensors", model->unread_tensors()}});
+  }
+  console.Line(fmt::format("{} tensors in {} files:", report.tensors, report.files.size()));
+  for (const std::string& file : report.files) console.Line("  " + file);
+  return 0;
+}
+
+CommandRunner Define(CLI::App& app) {
+  auto args = std::make_shared<ExportArgs>();
+  app.add_option("MODEL", args->model, "safetensors folder or file, GGUF or .apr")->required();
+  app.add_option("--format", args->format, "what to write")->required()->check(CLI::IsMember({"safetensors"}));
+  app.add_option("--dtype", args->dtype, "element type; as-stored keeps plain types and decodes block types to f32")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "as-stored"}));
+  app.add_option("-o,--out", args->out, "folder to write")->required();
+  app.add_option("--max-shard-size", args->max_shard_mb, "megabytes per file at most")->type_name("MB")->check(CLI::PositiveNumber);
+  app.add_flag("--force", args->force, "replace existing files");
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kExportCommand = {
+    .name = "export",
+    .group = "Changing and moving models",
+    .summary = "Write a model as another engine loads it",
+    .example = "  apr export model.gguf --format safetensors --dtype f32 -o model-f32",
+    .define = Define,
+};
+
+}  // namespace apr
