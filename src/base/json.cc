@@ -59,6 +59,10 @@ class Guard final : public nlohmann::json_sax<Json> {
     problem_ = e.what();
     // Drop nlohmann's "[json.exception.parse_error.101] " tag; the rest says what it met.
     if (const size_t end = problem_.find("] "); end != std::string::npos) problem_.erase(0, end + 2);
+    // It quotes what it read, which may be any bytes.
+    if (!IsValidUtf8(problem_)) {
+      for (char& c : problem_) c = static_cast<unsigned char>(c) < 0x80 ? c : '?';
+    }
     position_ = position;
     return false;
   }

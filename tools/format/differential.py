@@ -12,6 +12,7 @@ Exit: 0 agreement, 5 a disagreement without a listed reason.
 import argparse
 import json
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -58,6 +59,8 @@ LAXER = {
              "codec can't decode": "strings that are no UTF-8 (vocabularies hold raw bytes)",
              "is not a valid": "types", "duplicate": "names"},
 }
+
+PEER_SECONDS = 1.0
 
 
 def mutate(raw, rng):
@@ -140,14 +143,23 @@ def reason_of(table, message):
     return next((why for part, why in table.items() if part in message), None)
 
 
+def give_up(_signal, _frame):
+    raise TimeoutError("no answer within the limit")
+
+
 def peer_answer(kind, path):
+    """The peer's answer. gguf-py walks declared counts element by element: hence a time limit."""
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, PEER_SECONDS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return "accept " + (open_safetensors if kind == "safetensors" else open_gguf)(path)
     except (SafetensorError, ValueError, KeyError, IndexError, OverflowError, TypeError, MemoryError,
-            AttributeError, NotImplementedError) as error:
+            AttributeError, NotImplementedError, RecursionError, TimeoutError) as error:
         return f"refuse {type(error).__name__}: {error}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def compare(kind, ours, theirs):
@@ -174,7 +186,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         mutants = list(make_mutants(folder, args.count, random.Random(args.seed)))
         listing = "".join(f"{path}\n" for _, path in mutants)
-        done = subprocess.run([args.program], input=listing, capture_output=True, text=True, check=True)
+        done = subprocess.run([args.program], input=listing, capture_output=True, text=True,
+                              errors="replace", check=True)
         classes, failures = Counter(), []
         for (kind, path), ours in zip(mutants, done.stdout.splitlines(), strict=True):
             theirs = peer_answer(kind, path)
