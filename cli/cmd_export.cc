@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "model/export_model.h"
+#include "tokenizer/export_json.h"
 
 namespace apr {
 namespace {
@@ -31,10 +32,17 @@ std::optional<DType> ParseDtype(const std::string& name) {
 int Run(const ExportArgs& args, Console& console) {
   const auto model = Model::Load(args.model);
   for (const std::string& name : model->unread_tensors()) console.Warn("tensor " + name + " is not used by the model and was not written");
+  const std::optional<TokenizerFiles> tokenizer = TokenizerFilesFromGguf(model->file());
+  if (tokenizer) {
+    for (const std::string& warning : tokenizer->warnings) console.Warn(warning);
+  } else if (model->file().container() == Container::kApr) {
+    console.Warn("the tokenizer inside the .apr file is not written to the folder");
+  }
   const ExportReport report = ExportSafetensors(model, {.out = args.out,
                                                         .dtype = ParseDtype(args.dtype),
                                                         .max_shard_bytes = args.max_shard_mb * 1'000'000,
-                                                        .overwrite = args.force ? Overwrite::kAllow : Overwrite::kRefuse});
+                                                        .overwrite = args.force ? Overwrite::kAllow : Overwrite::kRefuse,
+                                                        .companions = tokenizer ? tokenizer->files : decltype(tokenizer->files){}});
   for (const std::string& warning : report.warnings) console.Warn(warning);
   if (console.json()) {
     console.Document({{"model", args.model}, {"format", args.format}, {"out", args.out}, {"tensors", report.tensors},

@@ -22,6 +22,7 @@ constexpr const char* kCompanions[] = {
     "merges.txt", "added_tokens.json", "chat_template.jinja", "generation_config.json", "LICENSE"};
 
 void CopyCompanions(const ModelFile& file, const ExportOptions& options, ExportReport& report) {
+  if (file.container() != Container::kSafetensors) return;
   for (const char* name : kCompanions) {
     const auto from = file.Companion(name);
     if (!from) continue;
@@ -70,10 +71,10 @@ ExportReport ExportSafetensors(std::shared_ptr<const Model> model, const ExportO
   }
   WriteTextFile(options.out + "/config.json", DumpJson(config) + "\n", options.overwrite);
   report.files.push_back(options.out + "/config.json");
-  if (model->file().container() == Container::kSafetensors) {
-    CopyCompanions(model->file(), options, report);
-  } else if (model->file().Meta("tokenizer.ggml.tokens") != nullptr || model->file().Meta("tokenizer.vocabulary") != nullptr) {
-    report.warnings.push_back("the tokenizer inside the source file was not written to the folder");
+  CopyCompanions(model->file(), options, report);
+  for (const auto& [name, text] : options.companions) {
+    WriteTextFile(options.out + "/" + name, text, options.overwrite);
+    report.files.push_back(options.out + "/" + name);
   }
   return report;
 }

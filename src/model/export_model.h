@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/output_file.h"
@@ -15,6 +16,8 @@ struct ExportOptions {
   std::optional<DType> dtype;        // of matrices; nullopt: as stored
   uint64_t max_shard_bytes = 5'000'000'000;
   Overwrite overwrite = Overwrite::kRefuse;
+  // Further files, name and text: what a container keeps inside and a folder beside the weights.
+  std::vector<std::pair<std::string, std::string>> companions;
 };
 
 struct ExportReport {
