@@ -29,7 +29,7 @@ void RenewChecksums(uint8_t* data, size_t size, bool footer) {
 void PutEdge(uint8_t* data, size_t size, apr::FuzzRandom* random) {
   constexpr size_t kFields[][2] = {{6, 2}, {8, 4}, {12, 8}, {20, 4}, {24, 8}, {32, 8}};
   const auto index = apr::LoadLe<uint64_t>(data + 24);
-  const bool in_index = random->Below(2) == 0 && index + 16 < size;
+  const bool in_index = random->Below(2) == 0 && index < size && size - index > 16;
   size_t at = kFields[random->Below(6)][0], width = 8;
   if (in_index) at = index + random->Below(size - index - 8);
   else for (const auto& field : kFields) width = field[0] == at ? field[1] : width;

@@ -1,0 +1,163 @@
+// See packed_weights.h.
+#include "format/packed_weights.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace apr {
+namespace {
+
+class Finder {
+ public:
+  explicit Finder(const ModelFile& file) : file_(file) {
+    if (file.config() == nullptr) return;
+    const auto found = file.config()->find("quantization_config");
+    if (found != file.config()->end() && found->is_object()) settings_ = &*found;
+  }
+
+  std::vector<PackedWeight> Find() {
+    std::vector<PackedWeight> out;
+    for (const TensorInfo& info : file_.tensors()) {
+      try {
+        if (auto weight = FromPart(info)) out.push_back(std::move(*weight));
+      } catch (const Error& error) {
+        throw error.With({.file = file_.path(), .tensor = info.name});
+      }
+    }
+    return out;
+  }
+
+ private:
+  static std::optional<std::string> Module(const std::string& name, std::string_view part) {
+    if (!name.ends_with(part)) return std::nullopt;
+    return name.substr(0, name.size() - part.size());
+  }
+
+  std::optional<PackedWeight> FromPart(const TensorInfo& info) {
+    if (const auto module = Module(info.name, ".qweight")) return FromQweight(*module);
+    if (const auto module = Module(info.name, ".weight_packed")) return FromCompressed(*module);
+    const bool narrow = info.dtype == DType::kI8 || info.dtype == DType::kF8E4M3 ||
+                        info.dtype == DType::kF8E5M2;
+    if (!narrow || info.shape.ndim() != 2) return std::nullopt;
+    if (const auto module = Module(info.name, ".weight")) return FromScaled(*module);
+    return std::nullopt;
+  }
+
+  std::optional<TensorView> Part(const std::string& name, PackedWeight* weight) {
+    const TensorInfo* info = file_.Find(name);
+    if (info == nullptr) return std::nullopt;
+    weight->parts.push_back(name);
+    return file_.View(*info);
+  }
+  TensorView Need(const std::string& name, PackedWeight* weight) {
+    if (const auto view = Part(name, weight)) return *view;
+    throw Error(ErrorCode::kInvalidFormat, "packed weight: the tensor '" + name + "' is absent");
+  }
+
+  std::optional<int64_t> Setting(const char* key) const {
+    if (settings_ == nullptr) return std::nullopt;
+    const auto found = settings_->find(key);
+    if (found == settings_->end() || !found->is_number_integer()) return std::nullopt;
+    return found->get<int64_t>();
+  }
+  bool StoresZeroItself() const {
+    if (settings_ == nullptr) return false;
+    const auto found = settings_->find("checkpoint_format");
+    return found != settings_->end() && found->is_string() && *found == "gptq_v2";
+  }
+
+  PackedWeight FromQweight(const std::string& module);
+  PackedWeight FromCompressed(const std::string& module);
+  std::optional<PackedWeight> FromScaled(const std::string& module);
+
+  const ModelFile& file_;
+  const Json* settings_ = nullptr;
+};
+
+PackedWeight Finder::FromQweight(const std::string& module) {
+  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "", .parts = {}, .data = {}};
+  const TensorView qweight = Need(module + ".qweight", &weight);
+  const TensorView qzeros = Need(module + ".qzeros", &weight);
+  const TensorView scales = Need(module + ".scales", &weight);
+  const auto g_idx = Part(module + ".g_idx", &weight);
+  // GPTQ packs along the inputs and keeps a column for each output; AWQ packs the outputs.
+  if (!g_idx && qweight.cols() * 8 == scales.cols()) {
+    const AwqParts parts{qweight, qzeros, scales};
+    weight.scheme = "awq";
+    weight.shape = CheckAwq(parts);
+    weight.data = parts;
+    return weight;
+  }
+  int64_t bits = Setting("bits").value_or(0);
+  if (bits == 0 && g_idx && g_idx->cols() > 0) bits = 32 * qweight.rows() / g_idx->cols();
+  if (bits < 1 || bits > 8) {
+    throw Error(ErrorCode::kInvalidFormat,
+                "packed weight: neither quantization_config.bits nor g_idx tells its bits");
+  }
+  const GptqParts parts{.qweight = qweight, .qzeros = qzeros, .scales = scales, .g_idx = g_idx,
+                        .bits = static_cast<int>(bits), .zero_minus_one = !StoresZeroItself()};
+  weight.scheme = "gptq";
+  weight.shape = CheckGptq(parts);
+  weight.data = parts;
+  return weight;
+}
+
+PackedWeight Finder::FromCompressed(const std::string& module) {
+  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "compressed-tensors",
+                      .parts = {}, .data = {}};
+  CompressedParts parts;
+  parts.packed = Need(module + ".weight_packed", &weight);
+  parts.scale = Need(module + ".weight_scale", &weight);
+  const TensorView shape = Need(module + ".weight_shape", &weight);
+  parts.zero_point = Part(module + ".weight_zero_point", &weight);
+  parts.g_idx = Part(module + ".weight_g_idx", &weight);
+  const bool wide = shape.dtype == DType::kI64;
+  if (shape.shape != Shape{2} || (!wide && shape.dtype != DType::kI32)) {
+    throw Error(ErrorCode::kInvalidFormat, "packed weight: weight_shape is not two integers");
+  }
+  parts.in = wide ? LoadLe<int64_t>(shape.bytes.data() + 8) : LoadLe<int32_t>(shape.bytes.data() + 4);
+  const int64_t out = wide ? LoadLe<int64_t>(shape.bytes.data()) : LoadLe<int32_t>(shape.bytes.data());
+  // 4 bits unless that is too few for the words that are there.
+  parts.bits = parts.packed.cols() > (parts.in / 8 + (parts.in % 8 > 0 ? 1 : 0)) ? 8 : 4;
+  weight.shape = CheckCompressed(parts);
+  if (weight.shape[0] != out) {
+    throw Error(ErrorCode::kInvalidFormat,
+                fmt::format("packed weight: weight_shape says {} rows, weight_packed has {}", out,
+                            weight.shape[0]));
+  }
+  weight.data = parts;
+  return weight;
+}
+
+std::optional<PackedWeight> Finder::FromScaled(const std::string& module) {
+  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "scaled", .parts = {},
+                      .data = {}};
+  ScaledParts parts;
+  parts.weight = Need(weight.name, &weight);
+  auto scale = Part(module + ".weight_scale_inv", &weight);
+  if (!scale) scale = Part(module + ".weight_scale", &weight);
+  if (!scale) return std::nullopt;  // a plain tensor of a narrow type
+  parts.scale = *scale;
+  weight.shape = CheckScaled(parts);
+  weight.data = parts;
+  return weight;
+}
+
+}  // namespace
+
+void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out) const {
+  if (const auto* p = std::get_if<GptqParts>(&data)) return DecodeGptqRows(*p, first, count, out);
+  if (const auto* p = std::get_if<AwqParts>(&data)) return DecodeAwqRows(*p, first, count, out);
+  if (const auto* p = std::get_if<CompressedParts>(&data)) {
+    return DecodeCompressedRows(*p, first, count, out);
+  }
+  DecodeScaledRows(std::get<ScaledParts>(data), first, count, out);
+}
+
+std::vector<PackedWeight> FindPackedWeights(const ModelFile& file) { return Finder(file).Find(); }
+
+}  // namespace apr

@@ -1,0 +1,37 @@
+// Weights that a safetensors model stores as several tensors (packed integers and their scales), found
+// by name and presented as the one weight that the model has.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "format/model_file.h"
+#include "quant/packed_int.h"
+
+namespace apr {
+
+struct PackedWeight {
+  std::string name;                // of the logical tensor: "<module>.weight"
+  Shape shape;                     // [out, in]
+  const char* scheme;              // "gptq", "awq", "compressed-tensors", "scaled"
+  std::vector<std::string> parts;  // names of the tensors it is made of
+  std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts> data;  // views into the ModelFile
+
+  // Rows [first, first + count) as f32; out.size() == count * shape[1].
+  void DecodeRows(int64_t first, int64_t count, std::span<float> out) const;
+};
+
+// Every packed weight of `file`, in file order of its first part:
+//   <module>.qweight, .qzeros, .scales [, .g_idx]                        GPTQ or AWQ, told by shapes
+//   <module>.weight_packed, .weight_scale, .weight_shape
+//            [, .weight_zero_point, .weight_g_idx]                        compressed-tensors, int4 / int8
+//   <module>.weight (I8 or F8), .weight_scale or .weight_scale_inv        one scale per block, row or all
+// Bits and the GPTQ format come from config.json's quantization_config, bits else from g_idx. Views stay
+// valid as long as `file` lives. Throws kInvalidFormat naming the weight when its parts contradict each
+// other.
+std::vector<PackedWeight> FindPackedWeights(const ModelFile& file);
+
+}  // namespace apr

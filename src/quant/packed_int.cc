@@ -1,0 +1,234 @@
+// See packed_int.h.
+#include "quant/packed_int.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/error.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+constexpr int kAwqBits = 4;
+// Nibble k of an AWQ word holds column kAwqOrder[k]; this is its inverse: the nibble of a column.
+constexpr int kAwqNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+
+void Require(bool condition, const char* what, const TensorView& part) {
+  if (condition) return;
+  throw Error(ErrorCode::kInvalidFormat,
+              fmt::format("packed weight: {}; it is {} {}", what, NameOf(part.dtype),
+                          part.shape.ToString()));
+}
+
+void RequireWords(const TensorView& part, const char* what) {
+  Require(part.dtype == DType::kI32 && part.shape.ndim() == 2, what, part);
+}
+void RequireFloats(const TensorView& part, const char* what) {
+  const bool is_float = part.dtype == DType::kF32 || part.dtype == DType::kF16 ||
+                        part.dtype == DType::kBF16;
+  Require(is_float && part.shape.ndim() == 2, what, part);
+}
+
+int64_t WordsFor(int64_t count, int bits) { return (count * bits + 31) / 32; }
+
+void CheckGroups(const TensorView& g_idx, int64_t in, int64_t groups) {
+  Require(g_idx.dtype == DType::kI32 && g_idx.shape == Shape{in}, "g_idx must be I32 [in]", g_idx);
+  for (int64_t i = 0; i < in; ++i) {
+    const auto group = LoadLe<int32_t>(g_idx.bytes.data() + 4 * i);
+    Require(group >= 0 && group < groups, "g_idx names a group that has no scale", g_idx);
+  }
+}
+
+// The group of every input: from g_idx, else `groups` runs of equal length.
+std::vector<int32_t> GroupOfInput(const std::optional<TensorView>& g_idx, int64_t in, int64_t groups) {
+  std::vector<int32_t> out(static_cast<size_t>(in));
+  const int64_t length = std::max<int64_t>((in + groups - 1) / std::max<int64_t>(groups, 1), 1);
+  for (int64_t i = 0; i < in; ++i) {
+    out[static_cast<size_t>(i)] = g_idx ? LoadLe<int32_t>(g_idx->bytes.data() + 4 * i)
+                                        : static_cast<int32_t>(i / length);
+  }
+  return out;
+}
+
+float FloatAt(const TensorView& view, int64_t index) {
+  float value;
+  const DTypeInfo& info = InfoOf(view.dtype);
+  DecodeRow(view.dtype, view.bytes.data() + static_cast<size_t>(index) * info.block_bytes, 1, &value);
+  return value;
+}
+
+const std::byte* WordAt(const TensorView& view, int64_t row, int64_t col) {
+  return view.bytes.data() + 4 * (row * view.cols() + col);
+}
+
+uint32_t AwqField(const TensorView& view, int64_t row, int64_t col) {
+  const auto word = LoadLe<uint32_t>(WordAt(view, row, col / 8));
+  return (word >> (kAwqBits * kAwqNibble[col % 8])) & 15u;
+}
+
+}  // namespace
+
+uint32_t PackedField(const std::byte* words, int64_t stride, int64_t index, int bits) {
+  const int64_t bit = index * bits;
+  const int64_t word = bit / 32;
+  const int shift = static_cast<int>(bit % 32);
+  uint64_t value = LoadLe<uint32_t>(words + 4 * word * stride);
+  if (shift + bits > 32) {
+    value |= uint64_t{LoadLe<uint32_t>(words + 4 * (word + 1) * stride)} << 32;
+  }
+  return static_cast<uint32_t>(value >> shift) & ((1u << bits) - 1);
+}
+
+Shape CheckGptq(const GptqParts& p) {
+  RequireWords(p.qweight, "qweight must be I32 with 2 dims");
+  RequireWords(p.qzeros, "qzeros must be I32 with 2 dims");
+  RequireFloats(p.scales, "scales must be floats with 2 dims");
+  const bool known = p.bits == 2 || p.bits == 3 || p.bits == 4 || p.bits == 8;
+  Require(known && p.qweight.rows() * 32 % p.bits == 0, "qweight does not fit its bits", p.qweight);
+  const int64_t in = p.qweight.rows() * 32 / p.bits, out = p.qweight.cols(), groups = p.scales.rows();
+  Require(p.scales.cols() == out && groups > 0, "scales must be [groups, out]", p.scales);
+  Require(p.qzeros.shape == Shape({groups, WordsFor(out, p.bits)}),
+          "qzeros must be [groups, out * bits / 32]", p.qzeros);
+  if (p.g_idx) CheckGroups(*p.g_idx, in, groups);
+  return {out, in};
+}
+
+void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<float> out) {
+  const int64_t in = p.qweight.rows() * 32 / p.bits, groups = p.scales.rows();
+  const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, in, groups);
+  const uint32_t mask = (1u << p.bits) - 1;
+  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups));
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    for (int64_t g = 0; g < groups; ++g) {
+      const uint32_t stored = PackedField(WordAt(p.qzeros, g, 0), 1, row, p.bits);
+      zero[static_cast<size_t>(g)] =
+          static_cast<float>(p.zero_minus_one ? (stored + 1) & mask : stored);
+      scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
+    }
+    for (int64_t i = 0; i < in; ++i) {
+      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
+      const uint32_t q = PackedField(WordAt(p.qweight, 0, row), p.qweight.cols(), i, p.bits);
+      out[static_cast<size_t>(r * in + i)] = (static_cast<float>(q) - zero[g]) * scale[g];
+    }
+  }
+}
+
+Shape CheckAwq(const AwqParts& p) {
+  RequireWords(p.qweight, "qweight must be I32 with 2 dims");
+  RequireWords(p.qzeros, "qzeros must be I32 with 2 dims");
+  RequireFloats(p.scales, "scales must be floats with 2 dims");
+  const int64_t in = p.qweight.rows(), words = p.qweight.cols(), groups = p.scales.rows();
+  Require(groups > 0 && p.scales.cols() == words * 8, "scales must be [groups, out]", p.scales);
+  Require(p.qzeros.shape == Shape({groups, words}), "qzeros must be [groups, out / 8]", p.qzeros);
+  return {words * 8, in};
+}
+
+void DecodeAwqRows(const AwqParts& p, int64_t first, int64_t count, std::span<float> out) {
+  const int64_t in = p.qweight.rows(), groups = p.scales.rows();
+  const std::vector<int32_t> group_of = GroupOfInput(std::nullopt, in, groups);
+  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups));
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    for (int64_t g = 0; g < groups; ++g) {
+      zero[static_cast<size_t>(g)] = static_cast<float>(AwqField(p.qzeros, g, row));
+      scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
+    }
+    for (int64_t i = 0; i < in; ++i) {
+      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
+      const auto q = static_cast<float>(AwqField(p.qweight, i, row));
+      out[static_cast<size_t>(r * in + i)] = (q - zero[g]) * scale[g];
+    }
+  }
+}
+
+Shape CheckCompressed(const CompressedParts& p) {
+  RequireWords(p.packed, "weight_packed must be I32 with 2 dims");
+  RequireFloats(p.scale, "weight_scale must be floats with 2 dims");
+  const int64_t out = p.packed.rows(), groups = p.scale.cols();
+  Require((p.bits == 4 || p.bits == 8) && p.in > 0 && p.in <= p.packed.cols() * 8 &&
+              p.packed.cols() == WordsFor(p.in, p.bits),
+          "weight_packed does not fit weight_shape and bits", p.packed);
+  Require(p.scale.rows() == out && groups > 0, "weight_scale must be [out, groups]", p.scale);
+  if (p.zero_point) {
+    RequireWords(*p.zero_point, "weight_zero_point must be I32 with 2 dims");
+    Require(p.zero_point->shape == Shape({WordsFor(out, p.bits), groups}),
+            "weight_zero_point must be [out * bits / 32, groups]", *p.zero_point);
+  }
+  if (p.g_idx) CheckGroups(*p.g_idx, p.in, groups);
+  return {out, p.in};
+}
+
+void DecodeCompressedRows(const CompressedParts& p, int64_t first, int64_t count,
+                          std::span<float> out) {
+  const int64_t groups = p.scale.cols();
+  const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, p.in, groups);
+  const auto offset = static_cast<float>(1 << (p.bits - 1));
+  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups), offset);
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    for (int64_t g = 0; g < groups; ++g) {
+      scale[static_cast<size_t>(g)] = FloatAt(p.scale, row * groups + g);
+      // Codes and zero points are stored with the same offset: it cancels.
+      if (!p.zero_point) continue;
+      zero[static_cast<size_t>(g)] =
+          static_cast<float>(PackedField(WordAt(*p.zero_point, 0, g), groups, row, p.bits));
+    }
+    for (int64_t i = 0; i < p.in; ++i) {
+      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
+      const auto q = static_cast<float>(PackedField(WordAt(p.packed, row, 0), 1, i, p.bits));
+      out[static_cast<size_t>(r * p.in + i)] = (q - zero[g]) * scale[g];
+    }
+  }
+}
+
+Shape CheckScaled(const ScaledParts& p) {
+  const bool narrow = p.weight.dtype == DType::kI8 || p.weight.dtype == DType::kF8E4M3 ||
+                      p.weight.dtype == DType::kF8E5M2;
+  Require(narrow && p.weight.shape.ndim() == 2, "the weight must be I8 or F8 with 2 dims", p.weight);
+  const bool one = p.scale.shape.num_elements() == 1;
+  if (!one) RequireFloats(p.scale, "the scale must be floats with 2 dims");
+  Require(one || (p.scale.rows() >= 1 && p.scale.rows() <= p.weight.rows() && p.scale.cols() >= 1 &&
+                  p.scale.cols() <= p.weight.cols()),
+          "the scale must have a row for each run of rows and a column for each run of columns",
+          p.scale);
+  return p.weight.shape;
+}
+
+namespace {
+
+// Elements that share one of `scales` scales along a dim of `size`: all (1 scale), one each, or blocks
+// of a power of two whose last may be short (128 in every published model).
+int64_t BlockLength(int64_t size, int64_t scales) {
+  if (scales <= 1) return size;
+  int64_t length = 1;
+  while ((size + length - 1) / length > scales) length *= 2;
+  return length;
+}
+
+}  // namespace
+
+void DecodeScaledRows(const ScaledParts& p, int64_t first, int64_t count, std::span<float> out) {
+  const bool one = p.scale.shape.num_elements() == 1;
+  const int64_t in = p.weight.cols(), scale_cols = one ? 1 : p.scale.cols();
+  const int64_t rows_each = BlockLength(p.weight.rows(), one ? 1 : p.scale.rows());
+  const int64_t cols_each = std::max<int64_t>(BlockLength(in, scale_cols), 1);
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = first + r;
+    float* to = out.data() + r * in;
+    DecodeRow(p.weight.dtype, p.weight.bytes.data() + row * in, in, to);
+    const int64_t scale_row = row / std::max<int64_t>(rows_each, 1) * scale_cols;
+    for (int64_t i = 0; i < in; i += cols_each) {
+      const float scale = FloatAt(p.scale, scale_row + i / cols_each);
+      for (int64_t k = i; k < std::min(in, i + cols_each); ++k) to[k] *= scale;
+    }
+  }
+}
+
+}  // namespace apr

@@ -1,0 +1,66 @@
+// Integer weights packed into 32-bit words with scales beside them, as Python tools store them in
+// safetensors: GPTQ, AWQ, compressed-tensors; and 8-bit floats with block scales. Each has its own order
+// of bits and its own zero point; all decode to a row-major [out, in] f32.
+//
+// Sources: AutoGPTQ auto_gptq/nn_modules/qlinear/qlinear_cuda.py (pack), GPTQModel
+// gptqmodel/utils/model.py (v1 and v2 zero points), AutoAWQ awq/modules/linear/gemm.py (from_linear),
+// vllm-project/compressed-tensors compressors/quantized_compressors/pack_quantized.py,
+// deepseek-ai/DeepSeek-V3 inference/kernel.py (weight_dequant).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace apr {
+
+// Field `index` of `bits` bits in a little-endian stream of 32-bit words that lie `stride` words apart.
+// A field may cross from one word into the next (3 bits).
+uint32_t PackedField(const std::byte* words, int64_t stride, int64_t index, int bits);
+
+struct GptqParts {
+  TensorView qweight;  // I32 [in * bits / 32, out], packed along in
+  TensorView qzeros;   // I32 [groups, out * bits / 32], packed along out
+  TensorView scales;   // float [groups, out]
+  std::optional<TensorView> g_idx;  // I32 [in]: the group of each input; absent: in order
+  int bits = 4;        // 2, 3, 4, 8
+  // Format 1 stores zero - 1, modulo 2^bits (a zero of 0 is stored as all ones); format 2 stores zero.
+  bool zero_minus_one = true;
+};
+struct AwqParts {
+  TensorView qweight;  // I32 [in, out / 8]; in each word the columns stand in the order 0 2 4 6 1 3 5 7
+  TensorView qzeros;   // I32 [groups, out / 8], the same order
+  TensorView scales;   // float [groups, out]
+};
+struct CompressedParts {
+  TensorView packed;   // I32 [out, ceil(in * bits / 32)], q + 2^(bits - 1), packed along in
+  TensorView scale;    // float [out, groups], groups = 1 for one scale per row
+  std::optional<TensorView> zero_point;  // I32 [ceil(out * bits / 32), groups], packed along out
+  std::optional<TensorView> g_idx;       // I32 [in]
+  int64_t in = 0;      // weight_shape[1]
+  int bits = 4;        // 4, 8
+};
+struct ScaledParts {
+  TensorView weight;   // I8 or F8, [out, in]
+  // float [ceil(out / block_out), ceil(in / block_in)], or one number for the whole tensor.
+  TensorView scale;
+};
+
+// Shape of the decoded weight, checked: every part has the shape and type that the others need, the
+// group numbers are in range. Throws Error(kInvalidFormat).
+Shape CheckGptq(const GptqParts& parts);
+Shape CheckAwq(const AwqParts& parts);
+Shape CheckCompressed(const CompressedParts& parts);
+Shape CheckScaled(const ScaledParts& parts);
+
+// After the check: rows [first, first + count) of the weight. out.size() == count * in. Any two calls on
+// different rows may run at the same time.
+void DecodeGptqRows(const GptqParts& parts, int64_t first, int64_t count, std::span<float> out);
+void DecodeAwqRows(const AwqParts& parts, int64_t first, int64_t count, std::span<float> out);
+void DecodeCompressedRows(const CompressedParts& parts, int64_t first, int64_t count,
+                          std::span<float> out);
+void DecodeScaledRows(const ScaledParts& parts, int64_t first, int64_t count, std::span<float> out);
+
+}  // namespace apr
