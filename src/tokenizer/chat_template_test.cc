@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -197,15 +198,18 @@ const char* const kHostile[] = {
     "{{ dict.__init__.__globals__.os }}",
 };
 
+// Processor time: what else runs on the machine does not count.
+double ProcessSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
 TEST(ChatTemplate, HostileTemplatesEndInAnErrorWithinASecond) {
   for (const char* source : kHostile) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = ProcessSeconds();
     EXPECT_THROW(ChatTemplate::Parse(source).RenderPlain(Json::object()), TemplateError) << source;
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    const double took = ProcessSeconds() - start;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    EXPECT_LT(took.count(), 30.0) << source;
+    EXPECT_LT(took, 30.0) << source;
 #else
-    EXPECT_LT(took.count(), 1.0) << source;
+    EXPECT_LT(took, 1.0) << source;
 #endif
   }
 }
@@ -236,10 +240,9 @@ TEST(ChatTemplate, DeeplyNestedTextsAreRefusedNotFollowed) {
       "{% set " + Repeat("(", kDeep) + "a" + Repeat(")", kDeep) + " = 1 %}",
   };
   for (const std::string& source : sources) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = ProcessSeconds();
     EXPECT_THROW(ChatTemplate::Parse(source), TemplateError) << source.substr(0, 40);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(took.count(), 10.0) << source.substr(0, 40);
+    EXPECT_LT(ProcessSeconds() - start, 10.0) << source.substr(0, 40);
   }
 }
 

@@ -7,11 +7,21 @@ from tree import Fault, Report, Tree
 HEAD = re.compile(r'^(//|#(?!!)|"""|/\*)')
 
 
+def expand_loops(text: str) -> str:
+    """CMake text with the body of each foreach(name ...) repeated for every one of its words."""
+
+    def repeat(match: re.Match) -> str:
+        variable, *values = match.group(1).split()
+        return "".join(match.group(2).replace(f"${{{variable}}}", value) for value in values)
+
+    return re.sub(r"foreach\(([^)]*)\)(.*?)endforeach\(\)", repeat, text, flags=re.S)
+
+
 def listed_sources(tree: Tree) -> set[str]:
     found = set()
     for path in tree.files("CMakeLists.txt"):
         folder = path.rpartition("/")[0]
-        text = re.sub(r"#.*", "", tree.text(path))
+        text = expand_loops(re.sub(r"#.*", "", tree.text(path)))
         for name in re.findall(r"[\w./-]+\.(?:cc|cu)\b", text):
             found.add(f"{folder}/{name}" if folder else name)
     text = "".join(tree.text(p) for p in tree.files(".cmake"))
@@ -37,12 +47,15 @@ def check(tree: Tree) -> Report:
 
 
 CLEAN = {
-    "src/op/CMakeLists.txt": "apr_library(op\n  SOURCES\n    add.cc\n    deep/sub.cc)\n",
+    "src/op/CMakeLists.txt": "apr_library(op\n  SOURCES\n    add.cc\n    deep/sub.cc)\n"
+                             "foreach(name add sub)\n  apr_fuzz(${name}_fuzz SOURCES ${name}_fuzz.cc)\nendforeach()\n",
+    "src/op/add_fuzz.cc": "// Fuzzes addition.\n",
     "src/op/add.cc": "// Addition.\n",
     "src/op/deep/sub.cc": "// Subtraction.\n",
 }
 FAULTS = [
     Fault("forgotten-source", {"src/op/mul.cc": "// Multiplication.\n"}, "src/op/mul.cc: in no CMakeLists.txt"),
-    Fault("commented-out", {"src/op/CMakeLists.txt": "apr_library(op SOURCES add.cc) # deep/sub.cc\n"}, "deep/sub.cc: in no"),
+    Fault("outside-the-loop", {"src/op/mul_fuzz.cc": "// Fuzzes multiplication.\n"}, "src/op/mul_fuzz.cc: in no"),
+    Fault("commented-out", {"src/op/CMakeLists.txt": "apr_library(op SOURCES add.cc add_fuzz.cc) # deep/sub.cc\n"}, "deep/sub.cc: in no"),
     Fault("headless-file", {"src/op/add.cc": "#include <vector>\n"}, "the first line must say"),
 ]
