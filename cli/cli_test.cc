@@ -29,7 +29,7 @@ void ExpectError(const ProgramResult& result, int code, const std::string& name)
 TEST(Program, HelpAndVersion) {
   const ProgramResult help = RunApr({"--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* name : {"logits", "inspect", "tensors", "trace", "graph", "devices", "bench"}) {
+  for (const char* name : {"run", "tokenize", "detokenize", "logits", "inspect", "tensors", "trace", "graph", "devices", "bench"}) {
     EXPECT_NE(help.out.find(std::string("\n  ") + name + " "), std::string::npos) << name;
     const ProgramResult command = RunApr({name, "--help"});
     EXPECT_EQ(command.code, 0);

@@ -7,13 +7,17 @@ namespace apr {
 
 extern const Command kArchitecturesCommand;
 extern const Command kBenchCommand;
+extern const Command kChatCommand;
+extern const Command kDetokenizeCommand;
 extern const Command kDevicesCommand;
 extern const Command kDiffCommand;
 extern const Command kExportCommand;
 extern const Command kGraphCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
+extern const Command kRunCommand;
 extern const Command kTensorsCommand;
+extern const Command kTokenizeCommand;
 extern const Command kTraceCommand;
 
 }  // namespace apr

@@ -5,8 +5,12 @@
 namespace {
 
 const apr::Command* const kCommands[] = {
+    &apr::kRunCommand,
+    &apr::kChatCommand,
     &apr::kLogitsCommand,
     &apr::kBenchCommand,
+    &apr::kTokenizeCommand,
+    &apr::kDetokenizeCommand,
     &apr::kInspectCommand,
     &apr::kTensorsCommand,
     &apr::kTraceCommand,

@@ -125,8 +125,9 @@ ProgramResult RunApr(const ProgramRun& run) {
   return result;
 }
 
-ScratchFolder::ScratchFolder(const std::string& name) {
-  path_ = (fs::path(testing::TempDir()) / ("apr_" + name + "_XXXXXX")).string();
+ScratchFolder::ScratchFolder(const std::string& name, Place place) {
+  const bool memory = place == Place::kMemory && access("/dev/shm", W_OK) == 0;
+  path_ = (fs::path(memory ? "/dev/shm" : testing::TempDir()) / ("apr_" + name + "_XXXXXX")).string();
   if (mkdtemp(path_.data()) == nullptr) std::abort();
 }
 

@@ -37,7 +37,8 @@ inline ProgramResult RunApr(std::vector<std::string> arguments) { return RunApr(
 // A fresh empty folder that is removed at the end.
 class ScratchFolder {
  public:
-  explicit ScratchFolder(const std::string& name);
+  enum class Place { kDisk, kMemory };  // kMemory: a few MB in many files, where syncing each costs nothing
+  explicit ScratchFolder(const std::string& name, Place place = Place::kDisk);
   ~ScratchFolder();
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/model_flags.h"
+#include "tokenizer/tokenizer.h"
 
 namespace apr {
 
@@ -14,5 +15,9 @@ void RequireOnePrompt(const PromptFlags& flags);
 // For the commands that look at a model: text is tokenised with the model's tokenizer, special tokens
 // added, no chat template.
 std::vector<int32_t> PromptIds(const PromptFlags& flags, const Model& model);
+
+// The tokens that end an answer: what the model's files declare, else what its tokenizer does. Says
+// which with --verbose. `tokenizer` may be null.
+std::vector<int32_t> StopTokens(const Model& model, const Tokenizer* tokenizer, Console& console);
 
 }  // namespace apr

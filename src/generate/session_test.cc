@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "graph/op.h"
+#include "op/context.h"
 #include "op/norm/norm.h"
 
 namespace apr {

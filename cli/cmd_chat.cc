@@ -1,0 +1,167 @@
+// apr chat: a conversation with a chat model.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/output_file.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/interrupt.h"
+#include "cli/line_input.h"
+#include "cli/model_flags.h"
+#include "cli/prompt.h"
+#include "cli/sampling_flags.h"
+#include "generate/chat.h"
+
+namespace apr {
+namespace {
+
+struct ChatArgs {
+  std::string model;
+  ComputeFlags compute;
+  SamplingFlags sampling;
+  ChatOptions chat;
+  int64_t context = 0;
+};
+
+constexpr const char* kHelp =
+    "/help            this list\n"
+    "/clear           forget the conversation\n"
+    "/system TEXT     another system message; forgets the conversation\n"
+    "/history         what was said, as JSON\n"
+    "/save FILE       the same into a file\n"
+    "/exit, /quit     end (so does Ctrl-D); Ctrl-C stops an answer\n";
+
+// One conversation at the keyboard.
+class Talk {
+ public:
+  Talk(Chat& chat, Console& console) : chat_(chat), console_(console) {}
+
+  // False: the conversation is over.
+  bool Handle(const std::string& line) {
+    if (line.find_first_not_of(" \t") == line.npos) return true;
+    try {
+      if (line[0] == '/') return Obey(line);
+      Answer(line);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kIo && error.context().file == "standard output") throw;
+      if (line[0] != '/') {
+        failed_ = error;
+        turns_.push_back({{"user", line}, {"error", error.what()}});
+      }
+      std::fprintf(stderr, "apr: error: %s\n", error.what());
+    }
+    return true;
+  }
+
+  const Json& turns() const { return turns_; }
+  const std::optional<Error>& failed() const { return failed_; }
+
+ private:
+  void Answer(const std::string& line) {
+    InterruptGuard::Clear();
+    const ChatReply reply = chat_.Say(
+        line,
+        [&](const std::string& text) {
+          console_.Text(text);
+          console_.Flush();
+        },
+        {.progress = nullptr, .cancelled = InterruptGuard::Raised});
+    const GenerateResult& r = reply.result;
+    console_.Line(r.reason == StopReason::kCancelled ? " [interrupted]" : "");
+    console_.Note(fmt::format("{} prompt tokens, {} of them kept; {} new at {:.1f} tok/s ({})", r.prompt_tokens + reply.reused_tokens,
+                              reply.reused_tokens, r.ids.size(), r.DecodeRate(), StopReasonName(r.reason)));
+    if (r.reason == StopReason::kContext) console_.Warn("the context is full: /clear begins anew");
+    turns_.push_back({{"user", line},
+                      {"assistant", reply.text},
+                      {"tokens", r.ids},
+                      {"stop_reason", StopReasonName(r.reason)},
+                      {"reused_tokens", reply.reused_tokens},
+                      {"tok_per_sec", r.DecodeRate()},
+                      {"prompt_tok_per_sec", r.PromptRate()}});
+    InterruptGuard::Clear();
+  }
+
+  bool Obey(const std::string& line) {
+    const size_t blank = std::min(line.find(' '), line.size());
+    const std::string name = line.substr(0, blank);
+    const std::string rest = blank < line.size() ? line.substr(blank + 1) : "";
+    if (name == "/exit" || name == "/quit") return false;
+    if (name == "/help") console_.Text(kHelp);
+    else if (name == "/clear") chat_.Clear();
+    else if (name == "/system") chat_.SetSystem(rest);
+    else if (name == "/history") console_.Text(chat_.HistoryJson());
+    else if (name == "/save" && !rest.empty()) WriteTextFile(rest, chat_.HistoryJson(), Overwrite::kRefuse);
+    else throw Error(ErrorCode::kUsage, fmt::format("no command '{}' (/help lists them)", line));
+    return true;
+  }
+
+  Chat& chat_;
+  Console& console_;
+  Json turns_ = Json::array();
+  std::optional<Error> failed_;
+};
+
+int Run(const ChatArgs& args, Console& console) {
+  Sampler sampler(ToSamplerOptions(args.sampling));
+  const OpenedModel opened = OpenModel(args.model, ToSessionOptions(args.compute), console);
+  Session& session = *opened.session;
+  const int64_t own = opened.model->config().max_positions;
+  session.set_context(args.context > 0 ? args.context : own);
+  if (args.context > own && own > 0) {
+    console.Warn(fmt::format("--context {} is more than the {} tokens the model declares", args.context, own));
+  }
+  const auto tokenizer = Tokenizer::FromModelFile(opened.model->file());
+  if (tokenizer == nullptr) throw Error(ErrorCode::kModelLoad, "the model has no tokenizer", {.file = args.model});
+  ChatOptions options = args.chat;
+  options.stop_ids = StopTokens(*opened.model, tokenizer.get(), console);
+  Chat chat(session, *tokenizer, sampler, options);
+
+  const InterruptGuard guard;
+  Talk talk(chat, console);
+  LineInput input(console.Styled(Style::kBold, "> "));
+  if (input.terminal()) console.Line("Type a message, or /help.");
+  while (const auto line = input.Read()) {
+    if (!talk.Handle(*line)) break;
+  }
+  if (console.json()) {
+    Json out = {{"model", args.model}, {"turns", talk.turns()}, {"load_ms", opened.load_ms}};
+    AddComputeFields(session, out);
+    console.Document(out);
+  }
+  return talk.failed() ? ExitCode(talk.failed()->code()) : 0;
+}
+
+CommandRunner Define(CLI::App& app) {
+  auto args = std::make_shared<ChatArgs>();
+  args->sampling.options.temperature = 0.7;
+  args->sampling.options.top_p = 0.9;
+  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
+  app.add_option("--system", args->chat.system, "the system message")->type_name("TEXT");
+  app.add_option("-n,--max-tokens", args->chat.max_tokens, "most tokens of an answer (512)")
+      ->check(CLI::Range(1, INT32_MAX))
+      ->type_name("N");
+  app.add_option("--context", args->context, "most tokens of the conversation (default: the model's)")
+      ->check(CLI::Range(1, INT32_MAX))
+      ->type_name("N");
+  AddSamplingFlags(app, args->sampling);
+  AddComputeFlags(app, args->compute);
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kChatCommand = {
+    .name = "chat",
+    .group = "Running",
+    .summary = "A conversation: messages from the terminal or, one a line, from standard input",
+    .example = "  apr chat model.gguf --system \"Answer briefly.\"\n"
+               "  echo \"What is 2+2?\" | apr chat model.gguf --temperature 0",
+    .define = Define,
+};
+
+}  // namespace apr

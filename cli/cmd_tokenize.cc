@@ -1,0 +1,109 @@
+// apr tokenize: text to token ids.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "generate/ids.h"
+#include "tokenizer/token_lines.h"
+
+namespace apr {
+namespace {
+
+struct TokenizeArgs {
+  std::string tokenizer;
+  std::optional<std::string> text;
+  std::string jsonl;
+  std::string out;
+  bool add_special = false;
+  bool parse_special = false;
+  bool offsets = false;
+  bool force = false;
+};
+
+EncodeOptions OptionsOf(const TokenizeArgs& args) {
+  return {.add_special = args.add_special, .parse_special = args.parse_special, .offsets = args.offsets};
+}
+
+int RunOne(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& console) {
+  if (console.json()) {
+    console.Document(TokenizeToJson(tokenizer, *args.text, OptionsOf(args)));
+    return 0;
+  }
+  const Encoding encoding = tokenizer.Encode(*args.text, OptionsOf(args));
+  if (!console.verbose() && !args.offsets) {
+    console.Line(FormatIds(encoding.ids));
+    return 0;
+  }
+  TextTable table("><<");
+  for (size_t i = 0; i < encoding.ids.size(); ++i) {
+    const int32_t id = encoding.ids[i];
+    const std::string piece = DumpJson(Json(tokenizer.IdToPiece(id).value_or("")), -1);
+    table.Row({std::to_string(id), piece,
+               args.offsets ? fmt::format("{}..{}", encoding.spans[i].begin, encoding.spans[i].end) : ""});
+  }
+  console.Text(table.ToString());
+  return 0;
+}
+
+int RunFile(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& console) {
+  const auto start = std::chrono::steady_clock::now();
+  const LineCounts counts = TokenizeLines(tokenizer, args.jsonl, args.out, OptionsOf(args),
+                                          args.force ? Overwrite::kAllow : Overwrite::kRefuse);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (console.json()) {
+    console.Document({{"in", args.jsonl},
+                      {"out", args.out},
+                      {"lines", counts.lines},
+                      {"tokens", counts.tokens},
+                      {"text_bytes", counts.text_bytes},
+                      {"seconds", seconds}});
+  } else {
+    console.Line(fmt::format("{}: {} lines, {} bytes of text, {} tokens in {:.2f} s", args.out, counts.lines,
+                             counts.text_bytes, counts.tokens, seconds));
+  }
+  return 0;
+}
+
+int Run(const TokenizeArgs& args, Console& console) {
+  if (args.text.has_value() != args.jsonl.empty()) throw Error(ErrorCode::kUsage, "give either TEXT or --jsonl");
+  if (args.jsonl.empty() != args.out.empty()) throw Error(ErrorCode::kUsage, "--jsonl and --out belong together");
+  const auto tokenizer = Tokenizer::Open(args.tokenizer);
+  return args.text ? RunOne(*tokenizer, args, console) : RunFile(*tokenizer, args, console);
+}
+
+CommandRunner Define(CLI::App& app) {
+  auto args = std::make_shared<TokenizeArgs>();
+  app.add_option("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
+      ->required()
+      ->type_name("TOKENIZER");
+  auto* text = app.add_option("text", args->text, "the text")->type_name("TEXT");
+  auto* jsonl = app.add_option("--jsonl", args->jsonl, "a file of {\"text\": ...} a line")->type_name("IN")->excludes(text);
+  app.add_option("--out", args->out, "where the {\"ids\": [...]} go, one a line")
+      ->type_name("OUT")
+      ->needs(jsonl);
+  app.add_flag("--add-special", args->add_special, "with what the tokenizer puts around a text (BOS, EOS, ...)");
+  app.add_flag("--parse-special", args->parse_special, "special tokens written in the text become that token");
+  app.add_flag("--offsets", args->offsets, "with the bytes of the text that each id stands for");
+  app.add_flag("--force", args->force, "replace an existing --out")->needs(jsonl);
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kTokenizeCommand = {
+    .name = "tokenize",
+    .group = "Text and tokens",
+    .summary = "Text to token ids",
+    .example = "  apr tokenize tokenizer.json \"Hello, world\" --json\n"
+               "  apr tokenize model.gguf --jsonl texts.jsonl --out ids.jsonl --add-special",
+    .define = Define,
+};
+
+}  // namespace apr

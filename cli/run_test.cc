@@ -1,0 +1,226 @@
+// `apr run` and the tokenizer commands from outside: known answers, JSON, streaming, interrupts, memory.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "base/json.h"
+#include "cli/program_under_test.h"
+#include "format/model_writer.h"
+
+namespace apr {
+namespace {
+
+const std::string kChat = APR_SOURCE_DIR "/testdata/model/tiny-chat";
+const std::string kLlama = APR_SOURCE_DIR "/testdata/model/llama";
+
+Json ExpectedChats() {
+  const std::string path = kChat + "/expected.json";
+  return ParseJson(ReadText(path), path)["chat"];
+}
+
+std::string Joined(const Json& ids) { return fmt::format("{}", fmt::join(ids.get<std::vector<int>>(), ",")); }
+
+TEST(Run, AnswersKnownQuestions) {
+  for (const Json& chat : ExpectedChats()) {
+    const std::string question = chat["messages"].back()["content"];
+    if (chat["messages"].size() != 1) continue;
+    const Json got = RunApr({"run", kChat, question, "-n", "100", "--precision", "exact", "--json"}).Document();
+    EXPECT_EQ(got["prompt_ids"], chat["prompt_ids"]) << question;
+    EXPECT_EQ(got["tokens"], chat["answer_ids"]) << question;
+    EXPECT_EQ(got["text"], chat["answer"]) << question;
+    EXPECT_EQ(got["stop_reason"], "eos");
+    // The text is the same streamed, and from ids.
+    EXPECT_EQ(RunApr({"run", kChat, "-p", question, "-n", "100"}).out, chat["answer"].get<std::string>() + "\n");
+    const Json by_ids = RunApr({"run", kChat, "--ids", Joined(chat["prompt_ids"]), "-n", "100", "--json"}).Document();
+    EXPECT_EQ(by_ids["text"], chat["answer"]);
+    EXPECT_TRUE(by_ids["chat_template"].is_null());
+  }
+}
+
+TEST(Run, DocumentSaysWhatRan) {
+  const Json got = RunApr({"run", kLlama, "--ids", "1,2,3", "-n", "7", "--ignore-eos", "--threads", "1", "--json"}).Document();
+  for (const char* key : {"model", "text", "tokens", "tokens_generated", "max_tokens", "tok_per_sec", "prompt_tok_per_sec",
+                          "load_ms", "first_token_ms", "inference_time_ms", "precision", "device", "threads", "isa",
+                          "used_gpu", "cached", "backend"}) {
+    EXPECT_TRUE(got.contains(key)) << key;
+  }
+  EXPECT_EQ(got["tokens"].size(), 7U);
+  EXPECT_EQ(got["stop_reason"], "length");
+  EXPECT_EQ(got["precision"], "fast");
+  EXPECT_EQ(got["threads"], 1);
+  EXPECT_TRUE(got["text"].is_null());  // this model has no tokenizer
+  EXPECT_EQ(RunApr({"run", kLlama, "--ids", "1", "-n", "1", "--executor", "reference", "--json"}).Document()["precision"], "f64");
+}
+
+TEST(Run, FlagsDoWhatTheySay) {
+  const auto tokens = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"run", kChat, "What does rope do?", "-n", "12", "--json"});
+    return RunApr(flags).Document();
+  };
+  const Json greedy = tokens({});
+  EXPECT_NE(tokens({"--raw"})["prompt_ids"], greedy["prompt_ids"]);
+  EXPECT_NE(tokens({"--system", "Be brief."})["prompt_ids"], greedy["prompt_ids"]);
+  EXPECT_EQ(tokens({"--temperature", "3", "--seed", "1"})["tokens"], tokens({"--temperature", "3", "--seed", "1"})["tokens"]);
+  EXPECT_NE(tokens({"--temperature", "3", "--seed", "1"})["tokens"], tokens({"--temperature", "3", "--seed", "2"})["tokens"]);
+  EXPECT_EQ(tokens({"--temperature", "3", "--top-k", "1"})["tokens"], greedy["tokens"]);
+  EXPECT_EQ(tokens({"--temperature", "3", "--top-p", "1e-9"})["tokens"], greedy["tokens"]);
+  EXPECT_EQ(tokens({"--temperature", "3", "--min-p", "1"})["tokens"], greedy["tokens"]);
+  EXPECT_NE(tokens({"--repeat-penalty", "100"})["tokens"], greedy["tokens"]);
+  EXPECT_EQ(tokens({"--logit-bias", "7=1000"})["tokens"][0], 7);
+  const Json full = tokens({"--context", "30"});
+  EXPECT_EQ(full["stop_reason"], "context");
+  EXPECT_EQ(full["prompt_tokens"].get<size_t>() + full["tokens"].size(), 31U);  // the last one is never run
+}
+
+TEST(Run, ErrorsByName) {
+  const auto expect = [](std::vector<std::string> arguments, int code, const std::string& message) {
+    const ProgramResult result = RunApr(arguments);
+    EXPECT_EQ(result.code, code) << result.err;
+    EXPECT_NE(result.err.find(message), std::string::npos) << result.err;
+    EXPECT_TRUE(result.out.empty()) << result.out;
+  };
+  expect({"run", kChat}, 2, "--ids");
+  expect({"run", kChat, "a", "-p", "b"}, 2, "exclude");
+  expect({"run", kLlama, "a"}, 6, "no tokenizer");
+  expect({"run", kLlama, "--ids", "1,2,3,4", "--context", "3"}, 8, "context of 3 tokens");
+  expect({"run", kLlama, "--ids", "96"}, 8, "96");
+  expect({"run", kLlama, "--ids", "1", "--top-p", "0"}, 2, "top-p");
+  expect({"run", kLlama, "--ids", "1", "--logit-bias", "x"}, 2, "--logit-bias");
+  expect({"run", kChat, "a", "--raw", "--system", "b"}, 2, "--system");
+  expect({"run", kChat, "--ids", "1", "--system", "b"}, 2, "--system");
+  expect({"run", kChat, "a", "--batch-jsonl", "b"}, 2, "--batch-jsonl");
+}
+
+TEST(Run, InterruptKeepsWhatWasSaid) {
+  const ProgramResult result = RunApr({.arguments = {"run", kChat, "What does rope do?", "-n", "1000000000", "--ignore-eos",
+                                                     "--context", "1000000000"},
+                                       .interrupt_when = [](const std::string& out) { return out.size() > 20; }});
+  EXPECT_EQ(result.code, 130) << result.err;
+  EXPECT_EQ(result.out.substr(0, 20), ExpectedChats()[0]["answer"].get<std::string>().substr(0, 20));
+  const auto start = std::chrono::steady_clock::now();
+  const ProgramResult json = RunApr(
+      {.arguments = {"run", kLlama, "--ids", "1", "-n", "1000000000", "--ignore-eos", "--context", "1000000000", "--json"},
+       .interrupt_when = [&](const std::string&) { return std::chrono::steady_clock::now() - start > std::chrono::seconds(1); }});
+  EXPECT_EQ(json.code, 130);
+  EXPECT_EQ(json.Document()["stop_reason"], "interrupted");
+}
+
+TEST(Tokenize, ThereAndBack) {
+  const std::string text = "What does rope do?  \n\t\"Höhe\" 日本 🙂";
+  const Json encoded = RunApr({"tokenize", kChat, text, "--json"}).Document();
+  ASSERT_FALSE(encoded["ids"].empty());
+  EXPECT_EQ(RunApr({"detokenize", kChat, Joined(encoded["ids"]), "--json"}).Document()["text"], text);
+  EXPECT_EQ(RunApr({"tokenize", kChat + "/tokenizer.json", text}).out, Joined(encoded["ids"]) + "\n");
+  const ScratchFolder scratch("tokenize");
+  WriteText(scratch / "in.jsonl", DumpJson(Json{{"text", text}}, -1) + "\n\n" + R"({"text": ""})" + "\n");
+  const Json report = RunApr({"tokenize", kChat, "--jsonl", scratch / "in.jsonl", "--out", scratch / "ids.jsonl", "--json"}).Document();
+  EXPECT_EQ(report["lines"], 2);
+  const std::string ids = ReadText(scratch / "ids.jsonl");
+  EXPECT_EQ(ParseJson(ids.substr(0, ids.find('\n')), "ids")["ids"], encoded["ids"]);
+  ASSERT_EQ(RunApr({"detokenize", kChat, "--jsonl", scratch / "ids.jsonl", "--out", scratch / "back.jsonl"}).code, 0);
+  const std::string back = ReadText(scratch / "back.jsonl");
+  EXPECT_EQ(ParseJson(back.substr(0, back.find('\n')), "back")["text"], text);
+  WriteText(scratch / "bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
+  const ProgramResult bad = RunApr({"tokenize", kChat, "--jsonl", scratch / "bad.jsonl", "--out", scratch / "no.jsonl", "--json"});
+  EXPECT_EQ(bad.code, 4);
+  EXPECT_EQ(bad.Document()["error"]["file"], scratch / "bad.jsonl");
+  EXPECT_EQ(RunApr({"tokenize", kChat, "a", "--jsonl", scratch / "in.jsonl"}).code, 2);
+  EXPECT_EQ(RunApr({"tokenize", kChat}).code, 2);
+  const std::vector<std::string> names = {"back.jsonl", "bad.jsonl", "ids.jsonl", "in.jsonl"};
+  EXPECT_EQ(scratch.Names(), names);
+}
+
+TEST(Run, ABatchAnswersEveryLine) {
+  const ScratchFolder scratch("batch");
+  const Json chats = ExpectedChats();
+  std::string lines;
+  for (int i : {0, 1}) {
+    lines += DumpJson(Json{{"prompt", chats[static_cast<size_t>(i)]["messages"][0]["content"]}, {"task_id", i}}, -1) + "\n\n";
+  }
+  WriteText(scratch / "good.jsonl", lines);
+  const ProgramResult good = RunApr({"run", kChat, "--batch-jsonl", scratch / "good.jsonl", "-n", "100", "--json"});
+  EXPECT_EQ(good.code, 0) << good.err;
+  const Json document = good.Document();
+  ASSERT_EQ(document["results"].size(), 2U);
+  for (size_t i : {0U, 1U}) {
+    EXPECT_EQ(document["results"][i]["text"], chats[i]["answer"]);
+    EXPECT_EQ(document["results"][i]["task_id"], i);
+  }
+  EXPECT_NE(good.err.find("2 prompts, 2 ok, 0 failed"), std::string::npos) << good.err;
+
+  WriteText(scratch / "bad.jsonl", R"({"task_id": "x"})" "\n" + lines);
+  const ProgramResult bad = RunApr({"run", kChat, "--batch-jsonl", scratch / "bad.jsonl", "-n", "100"});
+  EXPECT_EQ(bad.code, 4);
+  EXPECT_EQ(std::count(bad.out.begin(), bad.out.end(), '\n'), 3);
+  EXPECT_NE(bad.err.find("3 prompts, 2 ok, 1 failed"), std::string::npos) << bad.err;
+}
+
+struct LargeModel {
+  DType dtype;
+  int64_t vocabulary = 32000, hidden = 1024, ffn = 2816, layers = 3, heads = 16;
+};
+
+// A llama of zeros with this shape as a GGUF: what matters here is its size.
+void WriteLargeModel(const std::string& path, const LargeModel& m) {
+  std::vector<TensorToWrite> tensors;
+  const auto add = [&](const std::string& name, DType dtype, Shape shape) {
+    const uint64_t bytes = *StorageBytes(dtype, shape);
+    const auto zeros = [bytes](const ByteSink& sink) {
+      const std::vector<std::byte> block(1 << 20);
+      for (uint64_t left = bytes; left > 0; left -= std::min<uint64_t>(left, block.size())) {
+        sink(Bytes(block).first(std::min<uint64_t>(left, block.size())));
+      }
+    };
+    tensors.push_back({name, dtype, shape, zeros});
+  };
+  add("token_embd.weight", m.dtype, Shape{m.vocabulary, m.hidden});
+  add("output.weight", m.dtype, Shape{m.vocabulary, m.hidden});
+  add("output_norm.weight", DType::kF32, Shape{m.hidden});
+  for (int64_t i = 0; i < m.layers; ++i) {
+    const std::string block = fmt::format("blk.{}.", i);
+    for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"}) {
+      add(block + name + ".weight", m.dtype, Shape{m.hidden, m.hidden});
+    }
+    for (const char* name : {"attn_norm", "ffn_norm"}) add(block + name + ".weight", DType::kF32, Shape{m.hidden});
+    for (const char* name : {"ffn_gate", "ffn_up"}) add(block + name + ".weight", m.dtype, Shape{m.ffn, m.hidden});
+    add(block + "ffn_down.weight", m.dtype, Shape{m.hidden, m.ffn});
+  }
+  MetaBuilder meta;
+  meta.SetString("general.architecture", "llama");
+  meta.SetU32("llama.block_count", static_cast<uint32_t>(m.layers));
+  meta.SetU32("llama.context_length", 2048);
+  meta.SetU32("llama.embedding_length", static_cast<uint32_t>(m.hidden));
+  meta.SetU32("llama.feed_forward_length", static_cast<uint32_t>(m.ffn));
+  meta.SetU32("llama.attention.head_count", static_cast<uint32_t>(m.heads));
+  meta.SetF32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  meta.SetF32("llama.rope.freq_base", 10000);
+  WriteGguf(path, tensors, meta.list(), Overwrite::kRefuse);
+}
+
+// Resident memory of a run: the mapped file, the cache and 64 MB, whatever the weights' type and however
+// the kernels like them laid out.
+TEST(Run, MemoryIsTheFileAndTheCache) {
+  for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ4_1, DType::kQ8_0, DType::kQ4_K}) {
+    LargeModel shape{.dtype = dtype};
+    if (dtype == DType::kF32) shape.layers = 1;
+    const ScratchFolder scratch("memory");
+    WriteLargeModel(scratch / "zeros.gguf", shape);
+    const auto file_mb = static_cast<double>(std::filesystem::file_size(scratch / "zeros.gguf")) / 1e6;
+    for (const char* precision : {"exact", "fast"}) {
+      const Json got = RunApr({"run", scratch / "zeros.gguf", "--ids", "1,2,3,4,5,6,7,8", "-n", "4", "--ignore-eos",
+                               "--precision", precision, "--json"})
+                           .Document();
+      ASSERT_TRUE(got.contains("peak_rss_mb")) << got.dump();
+      const double cache_mb = 2.0 * static_cast<double>(shape.layers * shape.hidden) * 64 * 4 / 1e6;
+      const double used = got["peak_rss_mb"];
+      EXPECT_LE(used, file_mb + cache_mb + 64) << NameOf(dtype) << ' ' << precision << ", file " << file_mb;
+      EXPECT_GT(used, file_mb / 2) << "the file was not even read: nothing was measured";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace apr

@@ -1,0 +1,81 @@
+// See chat.h.
+#include "generate/chat.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "generate/chat_prompt.h"
+#include "generate/text_stream.h"
+
+namespace apr {
+namespace {
+
+Json ToJson(const std::vector<ChatMessage>& history) {
+  Json out = Json::array();
+  for (const ChatMessage& message : history) out.push_back({{"role", message.role}, {"content", message.content}});
+  return out;
+}
+
+}  // namespace
+
+Chat::Chat(Session& session, const Tokenizer& tokenizer, Sampler& sampler, ChatOptions options)
+    : session_(session), tokenizer_(tokenizer), sampler_(sampler), options_(std::move(options)), sequence_(session.NewSequence()) {
+  if (!HasChatTemplate(session.model().file())) {
+    throw Error(ErrorCode::kModelLoad, "the model has no chat template: use apr run", {.file = session.model().file().path()});
+  }
+  Clear();
+}
+
+void Chat::Clear() {
+  history_.clear();
+  if (!options_.system.empty()) history_.push_back({"system", options_.system});
+}
+
+void Chat::SetSystem(std::string text) {
+  options_.system = std::move(text);
+  Clear();
+}
+
+std::string Chat::HistoryJson() const { return DumpJson(ToJson(history_)) + "\n"; }
+
+std::vector<int32_t> Chat::Render() const {
+  return ChatPrompt(session_.model().file(), tokenizer_, ToJson(history_)).ids;
+}
+
+ChatReply Chat::Say(const std::string& message, const std::function<void(const std::string&)>& on_text,
+                    const RunHooks& hooks) {
+  const std::vector<ChatMessage> before = history_;
+  history_.push_back({"user", message});
+  try {
+    const std::vector<int32_t> prompt = Render();
+    // What the cache holds of this prompt stays; at least its last token runs, for its logits.
+    const std::vector<int32_t>& held = session_.ids(sequence_);
+    const auto differs = std::ranges::mismatch(prompt, held).in1;
+    ChatReply reply;
+    reply.reused_tokens = std::min<int64_t>(differs - prompt.begin(), static_cast<int64_t>(prompt.size()) - 1);
+    session_.Truncate(sequence_, reply.reused_tokens);
+    TextStream text(&tokenizer_, prompt);
+    reply.result = Generate(session_, sampler_,
+                            {.sequence = sequence_,
+                             .prompt = std::span(prompt).subspan(static_cast<size_t>(reply.reused_tokens)),
+                             .max_tokens = options_.max_tokens,
+                             .stop_ids = options_.stop_ids,
+                             .on_token = [&](int32_t id) {
+                               const bool end = std::ranges::find(options_.stop_ids, id) != options_.stop_ids.end();
+                               if (!end) on_text(text.Push(id));
+                               return true;
+                             },
+                             .hooks = hooks});
+    on_text(text.Finish());
+    reply.text = text.text();
+    history_.push_back({"assistant", reply.text});
+    return reply;
+  } catch (...) {
+    history_ = before;
+    throw;
+  }
+}
+
+}  // namespace apr
