@@ -123,7 +123,7 @@ class Builder {
                                 .kv_heads = c_.num_kv_heads,
                                 .k_dim = c_.head_dim,
                                 .v_dim = c_.v_head_dim,
-                                .scale = c_.attention_scale,
+                                .scale = c_.attention_scale_by_layer ? c_.attention_scale / (layer_ + 1) : c_.attention_scale,
                                 .softcap = c_.attention_softcap,
                                 .window = c_.layers[static_cast<size_t>(layer_)].window,
                                 .cache_slot = b_.NewCacheSlot()};
@@ -155,6 +155,11 @@ class Builder {
       k = QkNorm("k_norm", k, Slot::kKNorm, c_.num_kv_heads);
       Stage("q_norm", {q});
       Stage("k_norm", {k});
+    }
+    if (c_.qkv_clip > 0) {
+      q = Add(ClampOp(), "q_clip", ClampAttributes{c_.qkv_clip}, {q});
+      k = Add(ClampOp(), "k_clip", ClampAttributes{c_.qkv_clip}, {k});
+      v = Add(ClampOp(), "v_clip", ClampAttributes{c_.qkv_clip}, {v});
     }
     q = Rotate("q_rope", q, c_.num_heads, c_.head_dim, 0);
     k = Rotate("k_rope", k, c_.num_kv_heads, c_.head_dim, 0);

@@ -100,6 +100,8 @@ struct ModelConfig {
   std::vector<LayerSpec> layers;
 
   double attention_scale = 0;
+  bool attention_scale_by_layer = false;  // divided by layer + 1 (GPT-2)
+  double qkv_clip = 0;           // q, k, v clamped to [-clip, clip] before rotation (OLMoE); 0: not
   double attention_softcap = 0;
   double logit_softcap = 0;
   double embedding_scale = 1;

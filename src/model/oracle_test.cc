@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "exec/executor.h"
 #include "model/architecture.h"
@@ -22,6 +23,11 @@ namespace fs = std::filesystem;
 
 constexpr const char* kShared = APR_SOURCE_DIR "/../shared/oracle/model";
 constexpr const char* kOwn = APR_SOURCE_DIR "/testdata/model";
+
+constexpr double kOwnFloor = 8.9e-14;
+
+// Its one setting that this project does not compute is refused by name: see the last test.
+constexpr const char* kRefusedByName = "stablelm-parallel";
 
 std::vector<double> Decode(const ModelFile& file, const std::string& name) {
   const TensorInfo* info = file.Find(name);
@@ -79,6 +85,7 @@ std::vector<Case> Cases() {
     if (!fs::is_directory(root)) continue;
     for (const auto& entry : fs::directory_iterator(root)) {
       if (!fs::exists(entry.path() / "expected.safetensors")) continue;
+      if (entry.path().filename() == kRefusedByName) continue;
       const std::string model = entry.path().string();
       std::ifstream in(model + "/config.json");
       const Json config = Json::parse(in);
@@ -128,7 +135,10 @@ TEST_P(ModelOracle, ReferenceIsTrueFloat64) {
 TEST_P(ModelOracle, ExactIsAsGoodAsPyTorchF32) {
   for (const std::string which : {"one", "short", "long"}) {
     const std::vector<double> logits = Logits(ExecutorKind::kCpu, Ids(*expected_, "ids." + which));
-    const double bound = 4 * checks_.at(which).at("nmse_f32_vs_f64").get<double>();
+    // PyTorch's own error on a few dozen logits scatters by chance: never below what one rounding per
+    // operation of such a model leaves, (5 * 2^-24)^2.
+    const double pytorch = std::max(checks_.at(which).at("nmse_f32_vs_f64").get<double>(), kOwnFloor);
+    const double bound = 4 * (GetParam().name.rfind("own_", 0) == 0 ? pytorch : checks_.at(which).at("nmse_f32_vs_f64").get<double>());
     EXPECT_LE(Nmse(logits, Decode(*expected_, "logits_f64." + which)), bound) << which;
   }
 }
@@ -202,6 +212,16 @@ TEST_P(ModelOracle, AWrongConstantIsSeen) {
 
 INSTANTIATE_TEST_SUITE_P(All, ModelOracle, testing::ValuesIn(Cases()),
                          [](const testing::TestParamInfo<Case>& each) { return each.param.name; });
+
+TEST(ModelOracleData, WhatIsNotComputedIsRefusedByName) {
+  try {
+    Model::Load(std::string(kOwn) + "/" + kRefusedByName);
+    FAIL() << "was loaded";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kModelLoad);
+    EXPECT_EQ(e.context().tensor, "qk_layernorm");
+  }
+}
 
 TEST(ModelOracleData, SharedOraclesArePresent) {
   if (!fs::is_directory(kShared)) GTEST_SKIP() << "no ../shared/oracle/model: only the models of testdata were checked";

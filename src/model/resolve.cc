@@ -50,6 +50,7 @@ const ConfigKey kQueryScalar{"query_pre_attn_scalar"};
 const ConfigKey kAttentionScale{"attention_multiplier", "attention.scale"};
 const ConfigKey kEmbeddingScale{"embedding_multiplier", "embedding_scale"};
 const ConfigKey kResidualScale{"residual_multiplier", "residual_scale"};
+const ConfigKey kQkvClip{"clip_qkv", "attention.clamp_kqv"};
 const ConfigKey kLogitDivisor{"logits_scaling"};
 const ConfigKey kLogitScale{"logit_scale", "logit_scale"};
 const ConfigKey kAttentionSoftcap{"attn_logit_softcapping", "attn_logit_softcapping"};
@@ -298,9 +299,8 @@ class Resolver {
   void Scales() {
     const double head = static_cast<double>(c_.head_dim);
     const bool unscaled = !reader_.Bool({"scale_attn_weights"}).value_or(true);  // GPT-2
-    if (reader_.Bool({"scale_attn_by_inverse_layer_idx"}).value_or(false)) {
-      Refuse("scale_attn_by_inverse_layer_idx", "scores scaled by layer are not supported");
-    }
+    c_.attention_scale_by_layer = reader_.Bool({"scale_attn_by_inverse_layer_idx"}).value_or(false);
+    c_.qkv_clip = RealOr("qkv_clip", kQkvClip, 0, "none");
     if (unscaled) {
       c_.attention_scale = 1;
       reader_.Note("attention_scale", "1", "config.json: scale_attn_weights");

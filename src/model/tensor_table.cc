@@ -33,8 +33,11 @@ int64_t FfnWidth(const ModelConfig& c, Slot slot) {
   }
 }
 
-int64_t QkNormWidth(const ModelConfig& c, int64_t heads) {
-  return c.qk_norm == ModelConfig::QkNorm::kPerHead ? c.head_dim : heads * c.head_dim;
+Shape QkNormShape(const ModelConfig& c, int64_t heads) {
+  using Kind = ModelConfig::QkNorm;
+  if (c.qk_norm == Kind::kPerHead) return {c.head_dim};
+  if (c.qk_norm == Kind::kPerHeadOwnWeight) return {heads, c.head_dim};
+  return {heads * c.head_dim};
 }
 
 Shape LatentShape(const ModelConfig& c, Slot slot) {
@@ -62,8 +65,8 @@ Shape AttentionShape(const ModelConfig& c, Slot slot) {
     case Slot::kV: return {v, c.hidden_size};
     case Slot::kVBias: return {v};
     case Slot::kO: return {c.hidden_size, c.num_heads * c.v_head_dim};
-    case Slot::kQNorm: return {QkNormWidth(c, c.num_heads)};
-    case Slot::kKNorm: return {QkNormWidth(c, c.num_kv_heads)};
+    case Slot::kQNorm: return QkNormShape(c, c.num_heads);
+    case Slot::kKNorm: return QkNormShape(c, c.num_kv_heads);
     case Slot::kSinks: return {c.num_heads};
     default: return LatentShape(c, slot);
   }

@@ -77,6 +77,19 @@ struct ScaleFormula {
   }
 };
 
+struct ClampFormula {
+  static constexpr const char* kName = "clamp";
+  template <typename Real>
+  static void Run(const OpContext<Real>& c, size_t begin, size_t end) {
+    const auto limit = static_cast<Real>(c.node.template As<ClampAttributes>().limit);
+    for (size_t i = begin; i < end; ++i) {
+      // Comparisons are written so that a NaN passes through.
+      const Real x = c.inputs[0][i];
+      c.outputs[0][i] = x > limit ? limit : x < -limit ? -limit : x;
+    }
+  }
+};
+
 struct ClampedSwigluFormula {
   static constexpr const char* kName = "clamped_swiglu";
   template <typename Real>
@@ -150,6 +163,10 @@ const Op& MulOp() {
 }
 const Op& ScaleOp() {
   static const Elementwise<ScaleFormula, 1> kOp;
+  return kOp;
+}
+const Op& ClampOp() {
+  static const Elementwise<ClampFormula, 1> kOp;
   return kOp;
 }
 const Op& SoftcapOp() {

@@ -5,6 +5,7 @@
 //   clamped_swiglu: y = (clamp(u, -limit, limit) + 1) * g * sigmoid(alpha * g), g = min(gate, limit)
 //            (gpt-oss; transformers models/gpt_oss/modeling_gpt_oss.py)
 //   sigmoid_gate: y = x * sigmoid(g), one g per row (Qwen2-MoE's shared expert)
+//   clamp: y = min(max(x, -limit), limit)
 //   softcap: y = cap * tanh(x / cap)    (Gemma 2, arXiv 2408.00118, section 2)
 #pragma once
 
@@ -36,6 +37,12 @@ struct ClampedSwigluAttributes {
     v.Real("alpha", alpha);
   }
 };
+struct ClampAttributes {
+  double limit = 0;
+  void Fields(FieldVisitor& v) { v.Real("limit", limit); }
+};
+const Op& ClampOp();  // input x
+
 struct SigmoidGateAttributes {
   void Fields(FieldVisitor&) {}
 };
