@@ -67,9 +67,12 @@ def prepare(tree: Tree, folder: Path) -> dict[str, str]:
 def run_block(tree: Tree, where: str, steps, report: Report) -> None:
     with tempfile.TemporaryDirectory() as name:
         environment = prepare(tree, Path(name))
+        settings = []  # NAME=VALUE lines hold for the rest of the block
         for command, shown in steps:
+            if re.fullmatch(r"\w+=\S*|\w+=\"[^\"]*\"", command):
+                settings.append(command)
             try:
-                done = subprocess.run(["bash", "-c", command + " 2>&1"], cwd=name, env=environment, text=True,
+                done = subprocess.run(["bash", "-c", f"{{ {'; '.join(settings + [command])}; }} 2>&1"], cwd=name, env=environment, text=True,
                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=TIMEOUT_S)
                 output = done.stdout
             except subprocess.TimeoutExpired:
