@@ -18,6 +18,7 @@ extern const Command kLogitsCommand;
 extern const Command kRunCommand;
 extern const Command kTensorsCommand;
 extern const Command kTokenizeCommand;
+extern const Command kTemplateCommand;
 extern const Command kTraceCommand;
 
 }  // namespace apr

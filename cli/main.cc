@@ -19,6 +19,7 @@ const apr::Command* const kCommands[] = {
     &apr::kDevicesCommand,
     &apr::kDiffCommand,
     &apr::kExportCommand,
+    &apr::kTemplateCommand,
 };
 
 }  // namespace

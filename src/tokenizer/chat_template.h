@@ -43,8 +43,8 @@ class TemplateError : public Error {
 
 struct TemplateLimits {
   int64_t steps = 8'000'000;         // units of work: nodes evaluated, bytes moved / 32
-  size_t memory_bytes = 128u << 20;  // alive at once, beyond the template itself
-  size_t output_bytes = 64u << 20;   // of the rendering
+  size_t memory_bytes = 64u << 20;   // alive at once, beyond the template itself
+  size_t output_bytes = 32u << 20;   // of the rendering
   int depth = 4000;                  // of nodes being evaluated
   size_t stack_bytes = 2u << 20;     // of the calling thread
   size_t source_bytes = 4u << 20;    // of a template

@@ -198,19 +198,19 @@ const char* const kHostile[] = {
     "{{ dict.__init__.__globals__.os }}",
 };
 
-// Processor time: what else runs on the machine does not count.
-double ProcessSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+// Processor time of this process, so that a busy machine does not fail the test.
+double Seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 TEST(ChatTemplate, HostileTemplatesEndInAnErrorWithinASecond) {
-  for (const char* source : kHostile) {
-    const double start = ProcessSeconds();
-    EXPECT_THROW(ChatTemplate::Parse(source).RenderPlain(Json::object()), TemplateError) << source;
-    const double took = ProcessSeconds() - start;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    EXPECT_LT(took, 30.0) << source;
+  constexpr double kAllowed = 30;
 #else
-    EXPECT_LT(took, 1.0) << source;
+  constexpr double kAllowed = 1;
 #endif
+  for (const char* source : kHostile) {
+    const double start = Seconds();
+    EXPECT_THROW(ChatTemplate::Parse(source).RenderPlain(Json::object()), TemplateError) << source;
+    EXPECT_LT(Seconds() - start, kAllowed) << source;
   }
 }
 
@@ -240,9 +240,9 @@ TEST(ChatTemplate, DeeplyNestedTextsAreRefusedNotFollowed) {
       "{% set " + Repeat("(", kDeep) + "a" + Repeat(")", kDeep) + " = 1 %}",
   };
   for (const std::string& source : sources) {
-    const double start = ProcessSeconds();
+    const double start = Seconds();
     EXPECT_THROW(ChatTemplate::Parse(source), TemplateError) << source.substr(0, 40);
-    EXPECT_LT(ProcessSeconds() - start, 10.0) << source.substr(0, 40);
+    EXPECT_LT(Seconds() - start, 5.0) << source.substr(0, 40);
   }
 }
 
@@ -281,7 +281,7 @@ TEST(ChatTemplate, AChatOfFiftyMessagesTakesLittleTime) {
     const ChatTemplate parsed = ChatTemplate::Parse(ReadText(TemplatePath(stem)), stem);
     double best = 1e9;
     for (int i = 0; i < 10; ++i) {
-      const auto start = std::chrono::steady_clock::now();
+      const auto start = std::chrono::steady_clock::now();  // best of many: also on a busy machine
       try {
         parsed.Render(input);
       } catch (const TemplateError&) {

@@ -110,7 +110,7 @@ std::string_view CodePointAt(const Str& str, size_t index) {
 }
 
 struct SliceRange {
-  int64_t start, step, count;
+  int64_t start, stop, step, count;
 };
 
 SliceRange SliceIndices(Runtime& rt, const Value& start, const Value& stop, const Value& step,
@@ -135,8 +135,8 @@ SliceRange SliceIndices(Runtime& rt, const Value& start, const Value& stop, cons
   const Int span = by > 0 ? last - first : first - last;
   const Int magnitude = by > 0 ? by : -by;
   const Int count = span <= 0 ? 0 : (span - 1) / magnitude + 1;
-  return {static_cast<int64_t>(first), static_cast<int64_t>(std::clamp<Int>(by, -n - 1, n + 1)),
-          static_cast<int64_t>(count)};
+  return {static_cast<int64_t>(first), static_cast<int64_t>(last),
+          static_cast<int64_t>(std::clamp<Int>(by, -n - 1, n + 1)), static_cast<int64_t>(count)};
 }
 
 Value SliceText(Runtime& rt, const Str& str, const SliceRange& range) {
@@ -213,6 +213,19 @@ struct ItemIterator final : Iterator {
   size_t byte = 0;  // of a str
 };
 
+// Iterating over the loop variable goes on with its loop, giving (item, loop).
+struct LoopIterator final : Iterator {
+  LoopIterator(Runtime* owner, const Value& loop_value)
+      : Iterator(owner, "LoopContext", loop_value), loop(loop_value) {}
+  bool Next(Runtime& rt, Value* out) override {
+    Value item;
+    if (!As<Loop>(loop).Advance(rt, &item)) return false;
+    *out = rt.MakePair(std::move(item), loop);
+    return true;
+  }
+  Value loop;
+};
+
 }  // namespace
 
 Value AttributeOnly(Runtime& rt, const Value& object, const Value& name, const MethodRow* methods) {
@@ -233,7 +246,7 @@ Value AttributeOnly(Runtime& rt, const Value& object, const Value& name, const M
 }
 
 Value GetAttribute(Runtime& rt, const Value& object, const Value& name, const MethodRow* methods) {
-  if (object.is_undefined()) rt.FailUndefined(object);
+  if (object.is_undefined() && !IsObjectAttribute(Text(name))) rt.FailUndefined(object);
   Value value = AttributeOnly(rt, object, name, methods);
   if (!value.is_missing()) return value;
   if (object.type() == Type::kDict) {
@@ -299,9 +312,7 @@ Value GetSlice(Runtime& rt, const Value& object, const Value& start, const Value
       const Range& range = As<Range>(object);
       const SliceRange slice = SliceIndices(rt, start, stop, step, range.count);
       const int64_t by = range.step * slice.step;
-      const int64_t first = range.At(slice.start);
-      const int64_t last = first + by * slice.count;
-      return Value(new Range(&rt, first, last, by, slice.count));
+      return Value(new Range(&rt, range.At(slice.start), range.At(slice.stop), by, slice.count));
     }
     case Type::kUndefined:
       rt.FailUndefined(object);
@@ -318,6 +329,7 @@ bool IsIterable(const Value& value) {
 
 Value MakeIterator(Runtime& rt, const Value& value) {
   if (value.type() == Type::kIterator) return value;
+  if (value.type() == Type::kLoop) return Value(new LoopIterator(&rt, value));
   if (Length(value) < 0) rt.FailType(fmt::format("'{}' object is not iterable", TypeName(value)));
   return Value(new ItemIterator(&rt, value, false));
 }

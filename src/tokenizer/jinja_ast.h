@@ -164,11 +164,11 @@ struct Stmt {
 };
 
 struct Program {
+  std::vector<std::unique_ptr<Object>> constants;  // first, to outlive what refers to them
   Block body;
   Frame frame;
   uint32_t slots = 0;
   std::vector<std::string> context_names;  // variables that come from outside
-  std::vector<std::unique_ptr<Object>> constants;
 
   // A string that lives as long as the program.
   Value Constant(std::string text) {

@@ -186,7 +186,12 @@ Value Interpreter::EvalCall(const Expr& expr, const Value* caller) {
   CallArgs args = EvalArguments(expr);
   if (caller != nullptr) {
     static Str* const name = new Str(nullptr, "caller", false);
-    args.named.emplace_back(Value(name), *caller);
+    for (const auto& [given, unused] : args.named) {
+      if (Text(given) == name->text)
+        rt_.FailType("got multiple values for keyword argument 'caller'");
+    }
+    args.named.emplace(args.named.begin() + static_cast<std::ptrdiff_t>(expr.named.size()),
+                       Value(name), *caller);
   }
   return direct != nullptr ? direct(rt_, self, args) : Invoke(callee, args);
 }

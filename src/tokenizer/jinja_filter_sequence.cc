@@ -149,7 +149,7 @@ Value JoinFilter(Runtime& rt, const Value& self, CallArgs& args) {
 Value ReverseFilter(Runtime& rt, const Value& self, CallArgs& args) {
   BindArguments(rt, {"reverse", {}, 0}, args);
   if (self.is_str()) return GetSlice(rt, self, Value(), Value(), Value::Int64(-1));
-  if (IsReversible(self)) return MakeReverseIterator(rt, self);
+  if (IsReversible(self) || self.is_undefined()) return MakeReverseIterator(rt, self);
   if (!IsIterable(self)) rt.Fail("argument must be iterable");
   Values items = Collect(rt, self);
   std::reverse(items.begin(), items.end());

@@ -50,6 +50,14 @@ std::string TitleWords(std::string_view text) {
   return out;
 }
 
+// The words are joined anew, so a mark as safe is lost.
+Value TitleFilter(Runtime& rt, const Value& self, CallArgs& args) {
+  BindArguments(rt, {"title", {}, 0}, args);
+  const std::string text = ToStr(rt, self);
+  rt.StepBytes(text.size() * 8);
+  return rt.MakeStr(TitleWords(text));
+}
+
 Value StringFilter(Runtime& rt, const Value& self, CallArgs& args) {
   BindArguments(rt, {"string", {}, 0}, args);
   return SoftStr(rt, self);
@@ -118,8 +126,6 @@ Value IndentFilter(Runtime& rt, const Value& self, CallArgs& args) {
 Value TruncateFilter(Runtime& rt, const Value& self, CallArgs& args) {
   const Bound a =
       BindArguments(rt, {"truncate", {"length", "killwords", "end", "leeway"}, 0}, args);
-  TextArgument(rt, "truncate", self);
-  const Str& str = As<Str>(self);
   const int64_t length = IntOr(rt, a[0], 255);
   const std::string end = a[2].is_missing() ? "..." : TextArgument(rt, "truncate", a[2]);
   const int64_t leeway = a[3].is_none() ? 5 : IntOr(rt, a[3], 5);
@@ -128,15 +134,19 @@ Value TruncateFilter(Runtime& rt, const Value& self, CallArgs& args) {
     rt.Fail(fmt::format("AssertionError: expected length >= {}, got {}", end_length, length));
   }
   if (leeway < 0) rt.Fail(fmt::format("AssertionError: expected leeway >= 0, got {}", leeway));
-  const auto total = static_cast<int64_t>(str.length);
+  CallArgs none;
+  const Int total = FindFilter("length")(rt, self, none).int_value();
   if (total <= length || total - length <= leeway) return self;
-  std::string_view kept = std::string_view(str.text).substr(
-      0, ByteOffset(str.text, str.length, static_cast<size_t>(length - end_length)));
+  TextArgument(rt, "truncate", self);
+  const Str& str = As<Str>(self);
+  const size_t kept_bytes =
+      ByteOffset(str.text, str.length, static_cast<size_t>(length - end_length));
+  std::string_view kept = std::string_view(str.text).substr(0, kept_bytes);
   if (!FlagOr(a[1], false)) {
     const size_t blank = kept.rfind(' ');
     if (blank != kept.npos) kept = kept.substr(0, blank);
   }
-  std::string tail = str.markup && !(a[2].is_str() && IsMarkup(a[2])) ? EscapeHtml(end) : end;
+  const std::string tail = str.markup && !(a[2].is_str() && IsMarkup(a[2])) ? EscapeHtml(end) : end;
   return rt.MakeStr(std::string(kept) + tail, str.markup);
 }
 
@@ -224,15 +234,16 @@ Value XmlAttrFilter(Runtime& rt, const Value& self, CallArgs& args) {
 
 Value FileSizeFilter(Runtime& rt, const Value& self, CallArgs& args) {
   const Bound a = BindArguments(rt, {"filesizeformat", {"binary"}, 0}, args);
-  CallArgs none;
-  const Value number = FindFilter("float")(rt, self, none);
-  if (!self.is_number() && !self.is_str())
-    rt.FailType("float() argument must be a string or a real number");
+  CallArgs fallback;  // None where the text is no number
+  fallback.positional.push_back(Value::None());
+  const Value number = FindFilter("float")(rt, self, fallback);
+  if (number.is_none()) rt.FailValue("could not convert to float: " + Repr(rt, self));
   const double bytes = number.float_value();
   const bool binary = FlagOr(a[0], false);
   const double base = binary ? 1024 : 1000;
   if (bytes == 1) return rt.MakeStr("1 Byte");
-  if (!std::isfinite(bytes)) rt.FailValue("cannot convert float to integer");
+  if (bytes < base && !std::isfinite(bytes))
+    rt.Fail("OverflowError: cannot convert float infinity to integer");
   if (bytes < base)
     return rt.MakeStr(
         fmt::format("{} Bytes", IntText(static_cast<Int>(std::max(bytes, -0x1p100)))));
@@ -266,7 +277,7 @@ Builtin FindTextFilter(std::string_view name) {
       {"replace", ReplaceFilter},
       {"safe", SafeFilter},
       {"string", StringFilter},
-      {"title", MapCase<TitleWords>},
+      {"title", TitleFilter},
       {"trim", TrimFilter},
       {"truncate", TruncateFilter},
       {"upper", MapCase<ToUpper>},

@@ -207,10 +207,10 @@ Value DefaultFilter(Runtime& rt, const Value& self, CallArgs& args) {
 
 Value AttrFilter(Runtime& rt, const Value& self, CallArgs& args) {
   const Bound a = BindArguments(rt, {"attr", {"name"}, 1}, args);
-  if (self.is_undefined()) rt.FailUndefined(self);
   TextArgument(rt, "attr", a[0]);
   Value value = AttributeOnly(rt, self, a[0], FindMethods(Text(a[0])));
   if (!value.is_missing()) return value;
+  if (self.is_undefined()) rt.FailUndefined(self);
   return rt.MakeUndefined(Undefined::Kind::kAttribute, a[0], self.type());
 }
 

@@ -381,18 +381,22 @@ class BraceFormatter {
     return rt_.MakeStr(std::string(text));
   }
 
-  Value First(std::string_view name) {
+  // The numbering looks at whole field names, so "{0.a}{}" counts from 0 (string.Formatter).
+  void CheckNumbering(std::string_view name) {
     if (name.empty()) {
-      if (next_ < 0)
+      if (next_ < 0) {
         rt_.FailValue("cannot switch from manual field specification to automatic field numbering");
-      return Positional(next_++);
-    }
-    if (AllDigits(name)) {
-      if (next_ > 0)
+      }
+    } else if (AllDigits(name)) {
+      if (next_ > 0) {
         rt_.FailValue("cannot switch from automatic field numbering to manual field specification");
+      }
       next_ = -1;
-      return Positional(std::stoll(std::string(name)));
     }
+  }
+
+  Value First(std::string_view name) {
+    if (AllDigits(name)) return Positional(std::stoll(std::string(name)));
     for (const auto& [key, value] : arguments_.named) {
       if (Text(key) == name) return value;
     }
@@ -407,6 +411,8 @@ class BraceFormatter {
   }
 
   Value Lookup(std::string_view name) {
+    CheckNumbering(name);
+    if (name.empty()) return Positional(next_++);
     size_t end = std::min(name.find_first_of(".["), name.size());
     Value value = First(name.substr(0, end));
     while (end < name.size()) {

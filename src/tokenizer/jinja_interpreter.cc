@@ -126,6 +126,14 @@ void Interpreter::EmitValue(const Value& value) {
   }
 }
 
+// What filter and call blocks give is joined to the text as it is, which only str can be.
+void Interpreter::EmitStr(const Value& value) {
+  if (!value.is_str()) {
+    rt_.FailType(fmt::format("expected str instance, {} found", TypeName(value)));
+  }
+  Emit(Text(value));
+}
+
 Value& Interpreter::Variable(const VarRef& var) {
   Activation* activation = activation_;
   for (uint32_t i = 0; i < var.hops; ++i) activation = activation->outer;
@@ -308,7 +316,7 @@ Interpreter::Flow Interpreter::ExecScoped(const Stmt& stmt) {
     CheckNamespaces(*stmt.target);
     Assign(*stmt.target, text);
   } else {
-    EmitValue(text);
+    EmitStr(text);
   }
   LeaveFrame(stmt.frame);
   return Flow::kNext;
@@ -322,7 +330,7 @@ void Interpreter::ExecSet(const Stmt& stmt) {
 void Interpreter::ExecCallBlock(const Stmt& stmt) {
   Capture(activation_);
   const Value caller(new Macro(&rt_, *stmt.macro, activation_));
-  EmitValue(EvalCall(*stmt.expr, &caller));
+  EmitStr(EvalCall(*stmt.expr, &caller));
 }
 
 void Interpreter::CheckNamespaces(const Expr& target) {

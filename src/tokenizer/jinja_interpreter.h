@@ -67,6 +67,7 @@ class Interpreter {
 
   void Emit(std::string_view text);
   void EmitValue(const Value& value);
+  void EmitStr(const Value& value);
 
   Flow Exec(const Block& block);
   Flow ExecStmt(const Stmt& stmt);

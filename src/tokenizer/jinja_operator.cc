@@ -362,9 +362,11 @@ bool Contains(Runtime& rt, const Value& container, const Value& item) {
       return RangeContains(As<Range>(container), item);
     case Type::kUndefined:
       return false;
+    case Type::kLoop:
     case Type::kIterator: {
+      const Value iterator = MakeIterator(rt, container);
       Value next;
-      while (NextItem(rt, container, &next)) {
+      while (NextItem(rt, iterator, &next)) {
         if (Equal(next, item)) return true;
       }
       return false;

@@ -178,11 +178,10 @@ void Parser::ParsePrintTag(Block* out) {
   }
 }
 
-ExprPtr Parser::ParseTarget(bool with_namespace, bool ends_at_in) {
+ExprPtr Parser::ParseTarget(bool with_namespace) {
   TupleRules rules;
   rules.simplified = true;
   rules.with_namespace = with_namespace;
-  if (ends_at_in) rules.end_name = "in";
   ExprPtr target = ParseTuple(rules);
   if (!CanAssign(*target)) Fail("can't assign to this expression", target->line);
   return target;
@@ -191,17 +190,16 @@ ExprPtr Parser::ParseTarget(bool with_namespace, bool ends_at_in) {
 StmtPtr Parser::ParseFor() {
   StmtPtr stmt = NewStmt(StmtKind::kFor, Next().line);
   const size_t target_at = at_;
-  stmt->target = ParseTarget(false, true);
+  stmt->target = ParseTarget(false);
   ExpectKeyword("in");
   TupleRules rules;
   rules.with_conditional = false;
-  rules.end_name = "recursive";
   stmt->expr = ParseTuple(rules);
   if (SkipName("if")) {
     stmt->test = ParseExpression();
     const size_t resume = at_;
     at_ = target_at;
-    stmt->test_target = ParseTarget(false, true);
+    stmt->test_target = ParseTarget(false);
     at_ = resume;
   }
   stmt->recursive = SkipName("recursive");
@@ -228,7 +226,7 @@ StmtPtr Parser::ParseIf() {
 
 StmtPtr Parser::ParseSet() {
   const uint32_t line = Next().line;
-  ExprPtr target = ParseTarget(true, false);
+  ExprPtr target = ParseTarget(true);
   const bool assigns = SkipOp("=");
   StmtPtr stmt = NewStmt(assigns ? StmtKind::kSet : StmtKind::kSetBlock, line);
   stmt->target = std::move(target);
@@ -245,7 +243,7 @@ StmtPtr Parser::ParseWith() {
   StmtPtr stmt = NewStmt(StmtKind::kWith, Next().line);
   while (Current().type != TokenType::kBlockEnd) {
     if (!stmt->assignments.empty()) ExpectOp(",");
-    ExprPtr target = ParseTarget(false, false);
+    ExprPtr target = ParseTarget(false);
     ExpectOp("=");
     stmt->assignments.emplace_back(std::move(target), ParseExpression());
   }

@@ -48,7 +48,7 @@ class Parser {
   StmtPtr ParseGeneration();
   void ParsePrintTag(Block* out);
   void ParseSignature(MacroDef* macro);
-  ExprPtr ParseTarget(bool with_namespace, bool ends_at_in);
+  ExprPtr ParseTarget(bool with_namespace);
 
   // Expressions, from the loosest binding to the tightest.
   struct TupleRules {
@@ -56,10 +56,9 @@ class Parser {
     bool with_conditional = true;
     bool explicit_parentheses = false;
     bool with_namespace = false;
-    std::string_view end_name = {};  // a name that ends the tuple
   };
   ExprPtr ParseTuple(const TupleRules& rules);
-  bool AtTupleEnd(const TupleRules& rules) const;
+  bool AtTupleEnd() const;
   ExprPtr ParseExpression(bool with_conditional = true);
   ExprPtr ParseConditional();
   ExprPtr ParseOr();

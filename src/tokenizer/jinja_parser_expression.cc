@@ -47,10 +47,10 @@ ExprPtr Parser::Binary(Op op, ExprPtr left, ExprPtr right, uint32_t line) {
   return node;
 }
 
-bool Parser::AtTupleEnd(const TupleRules& rules) const {
+bool Parser::AtTupleEnd() const {
   const Token& token = Current();
   return token.type == TokenType::kVariableEnd || token.type == TokenType::kBlockEnd ||
-         token.IsOp(")") || (!rules.end_name.empty() && token.IsName(rules.end_name));
+         token.IsOp(")");
 }
 
 ExprPtr Parser::ParseTuple(const TupleRules& rules) {
@@ -60,7 +60,7 @@ ExprPtr Parser::ParseTuple(const TupleRules& rules) {
   bool is_tuple = false;
   while (true) {
     if (!items.empty()) ExpectOp(",");
-    if (AtTupleEnd(rules)) break;
+    if (AtTupleEnd()) break;
     items.push_back(rules.simplified ? ParsePrimary(rules.with_namespace)
                                      : ParseExpression(rules.with_conditional));
     if (!Current().IsOp(",")) break;

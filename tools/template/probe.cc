@@ -1,4 +1,4 @@
-// For tools/template/differential.py: reads one JSON object {"template", "variables", "now"} a line
+// The C++ side of differential.py: reads one JSON object {"template", "variables", "now"} a line
 // from standard input and answers each with {"rendered"} or {"error", "error_kind", "line"}.
 #include <iostream>
 #include <string>
