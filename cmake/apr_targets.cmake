@@ -1,5 +1,6 @@
 # apr_library(NAME SOURCES ... [DEPS ...] [PRIVATE_DEPS ...]): one static library per folder of src/.
-# apr_test(FOLDER SOURCES ... [DEPS ...] [LABELS ...]): the folder's GoogleTest binary <FOLDER>_test.
+# apr_test(FOLDER SOURCES ... [DEPS ...] [LABELS ...]): the folder's GoogleTest binary <FOLDER>_test, run
+#   from the root: APR_SOURCE_DIR is a relative path, so that its objects do not depend on where the clone lies.
 #   A binary labelled slow runs only with scripts/test --all.
 # apr_fuzz(NAME SOURCES ... DEPS ... [CORPUS FOLDER...]): a fuzz target: libFuzzer with APR_FUZZ, else
 #   a program that replays files, so that crashes once found stay tests on every compiler. Each CORPUS
@@ -38,8 +39,7 @@ function(apr_test folder)
   set(target ${folder}_test)
   add_executable(${target} ${ARG_SOURCES})
   target_link_libraries(${target} PRIVATE ${ARG_DEPS} GTest::gtest GTest::gtest_main)
-  target_compile_definitions(${target} PRIVATE
-    APR_SOURCE_DIR="${PROJECT_SOURCE_DIR}" APR_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  target_compile_definitions(${target} PRIVATE APR_SOURCE_DIR=".")
   add_test(NAME ${target} COMMAND ${target} --gtest_output=xml:${PROJECT_BINARY_DIR}/results/${target}.xml)
   if(NOT "slow" IN_LIST ARG_LABELS)
     list(APPEND ARG_LABELS fast)
