@@ -1,10 +1,10 @@
 // apr architectures: which architectures this program computes, and how each is known to be right.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "model/architecture.h"
 
 namespace apr {
@@ -39,7 +39,7 @@ const Command kArchitecturesCommand = {
     .group = "Looking inside",
     .summary = "The architectures this program computes",
     .example = "  apr architectures",
-    .define = [](CLI::App&) -> CommandRunner { return Run; },
+    .define = [](Flags&) -> CommandRunner { return Run; },
 };
 
 }  // namespace apr

@@ -1,5 +1,4 @@
 // apr bench: prefill and decode speed on random tokens, medians over repetitions.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/model_flags.h"
 #include "generate/sampler.h"
@@ -142,16 +142,16 @@ int Run(const BenchArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<BenchArgs>();
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
-  app.add_option("--prefill", args->prefill, "prompt tokens of a repetition (512)")->check(CLI::Range(0, 1 << 24))->type_name("N");
-  app.add_option("--decode", args->decode, "tokens one by one from an empty context (128)")
-      ->check(CLI::Range(0, 1 << 24))
-      ->type_name("N");
-  app.add_option("--repeat", args->repeat, "repetitions that count (5)")->check(CLI::Range(1, 100000))->type_name("N");
-  app.add_option("--warmup", args->warmup, "repetitions before that (1)")->check(CLI::Range(0, 100000))->type_name("N");
-  app.add_option("--chunk", args->chunk, "tokens per pass of the prompt (512)")->check(CLI::Range(1, 1 << 24))->type_name("N");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
+  app.AddOption("--prefill", args->prefill, "prompt tokens of a repetition (512)")->Verify(Check::Range(0, 1 << 24))->TypeName("N");
+  app.AddOption("--decode", args->decode, "tokens one by one from an empty context (128)")
+      ->Verify(Check::Range(0, 1 << 24))
+      ->TypeName("N");
+  app.AddOption("--repeat", args->repeat, "repetitions that count (5)")->Verify(Check::Range(1, 100000))->TypeName("N");
+  app.AddOption("--warmup", args->warmup, "repetitions before that (1)")->Verify(Check::Range(0, 100000))->TypeName("N");
+  app.AddOption("--chunk", args->chunk, "tokens per pass of the prompt (512)")->Verify(Check::Range(1, 1 << 24))->TypeName("N");
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };
 }

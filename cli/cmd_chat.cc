@@ -1,5 +1,4 @@
 // apr chat: a conversation with a chat model.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "base/output_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/line_input.h"
 #include "cli/model_flags.h"
@@ -136,18 +136,18 @@ int Run(const ChatArgs& args, Console& console) {
   return talk.failed() ? ExitCode(talk.failed()->code()) : 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<ChatArgs>();
   args->sampling.options.temperature = 0.7;
   args->sampling.options.top_p = 0.9;
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
-  app.add_option("--system", args->chat.system, "the system message")->type_name("TEXT");
-  app.add_option("-n,--max-tokens", args->chat.max_tokens, "most tokens of an answer (512)")
-      ->check(CLI::Range(1, INT32_MAX))
-      ->type_name("N");
-  app.add_option("--context", args->context, "most tokens of the conversation (default: the model's)")
-      ->check(CLI::Range(1, INT32_MAX))
-      ->type_name("N");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
+  app.AddOption("--system", args->chat.system, "the system message")->TypeName("TEXT");
+  app.AddOption("-n,--max-tokens", args->chat.max_tokens, "most tokens of an answer (512)")
+      ->Verify(Check::Range(1, INT32_MAX))
+      ->TypeName("N");
+  app.AddOption("--context", args->context, "most tokens of the conversation (default: the model's)")
+      ->Verify(Check::Range(1, INT32_MAX))
+      ->TypeName("N");
   AddSamplingFlags(app, args->sampling);
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };

@@ -1,5 +1,4 @@
 // apr detokenize: token ids to text.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <chrono>
@@ -9,6 +8,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "generate/ids.h"
 #include "tokenizer/token_lines.h"
 
@@ -59,19 +59,19 @@ int Run(const DetokenizeArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<DetokenizeArgs>();
-  app.add_option("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
-      ->required()
-      ->type_name("TOKENIZER");
-  app.add_option("ids,--ids", args->ids, "token ids, commas between")->type_name("IDS");
-  app.add_option("--ids-file", args->ids_file, "a file of token ids")->type_name("FILE");
-  auto* jsonl = app.add_option("--jsonl", args->jsonl, "a file of {\"ids\": [...]} a line")->type_name("IN");
-  app.add_option("--out", args->out, "where the {\"text\": ...} go, one a line")
-      ->type_name("OUT")
-      ->needs(jsonl);
-  app.add_flag("--skip-special", args->skip_special, "without special tokens");
-  app.add_flag("--force", args->force, "replace an existing --out")->needs(jsonl);
+  app.AddOption("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
+      ->Required()
+      ->TypeName("TOKENIZER");
+  app.AddOption("ids,--ids", args->ids, "token ids, commas between")->TypeName("IDS");
+  app.AddOption("--ids-file", args->ids_file, "a file of token ids")->TypeName("FILE");
+  auto* jsonl = app.AddOption("--jsonl", args->jsonl, "a file of {\"ids\": [...]} a line")->TypeName("IN");
+  app.AddOption("--out", args->out, "where the {\"text\": ...} go, one a line")
+      ->TypeName("OUT")
+      ->Needs(jsonl);
+  app.AddFlag("--skip-special", args->skip_special, "without special tokens");
+  app.AddFlag("--force", args->force, "replace an existing --out")->Needs(jsonl);
   return [args](Console& console) { return Run(*args, console); };
 }
 

@@ -1,5 +1,4 @@
 // apr devices: what this machine and this build can compute with.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "base/cpu_features.h"
@@ -7,6 +6,7 @@
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 
 namespace apr {
 namespace {
@@ -49,7 +49,7 @@ const Command kDevicesCommand = {
     .group = "Looking inside",
     .summary = "What this machine and this build can compute with",
     .example = "  apr devices\n  apr devices --cpu avx2 --json",
-    .define = [](CLI::App&) -> CommandRunner { return Run; },
+    .define = [](Flags&) -> CommandRunner { return Run; },
 };
 
 }  // namespace apr

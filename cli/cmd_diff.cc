@@ -1,5 +1,4 @@
 // apr diff: two model files, two stage files or two stage directories against each other.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "compare/diff_html.h"
 #include "compare/stage_diff.h"
 #include "compare/structure_diff.h"
@@ -205,22 +205,22 @@ int Run(const DiffArgs& args, Console& console) {
   return DiffFiles(args, console);
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<DiffArgs>();
-  app.add_option("A", args->a, "model, stage file or stage directory: the reference")->required();
-  app.add_option("B", args->b, "what is compared with it")->required();
-  app.add_flag("--values", args->values, "compare every weight, not only the structure; exit 5 if any differs");
-  app.add_flag("--weights", args->weights, "the same as --values");
-  app.add_flag("--quant-roundtrip", args->quant_roundtrip, "--values; B is a quantisation of A: a cosine below --threshold (0.95) is a difference");
-  app.add_flag("--transpose-aware", args->transpose_aware, "--values; matrices of swapped shape are compared transposed");
-  app.add_option("--filter", args->filter, "only tensors whose name contains TEXT")->type_name("TEXT");
-  app.add_option("--limit", args->limit, "tensors, stages or differences shown at most; 0: all")->check(CLI::NonNegativeNumber);
-  app.add_option("--threshold", args->threshold, "cosine below which a tensor is different")->check(CLI::Range(-1.0, 1.0));
-  app.add_flag("--no-threshold", args->no_threshold, "no cosine limit with --quant-roundtrip");
-  app.add_option("--tolerance", args->tolerance, "largest relative error of a stage (default: by the runs' number formats)")->check(CLI::NonNegativeNumber);
-  app.add_option("--html", args->html, "write a page")->type_name("OUT");
-  app.add_flag("--force", args->force, "replace an existing page");
-  app.add_option("--threads", args->threads, "threads (default: all)")->check(CLI::PositiveNumber);
+  app.AddOption("A", args->a, "model, stage file or stage directory: the reference")->Required();
+  app.AddOption("B", args->b, "what is compared with it")->Required();
+  app.AddFlag("--values", args->values, "compare every weight, not only the structure; exit 5 if any differs");
+  app.AddFlag("--weights", args->weights, "the same as --values");
+  app.AddFlag("--quant-roundtrip", args->quant_roundtrip, "--values; B is a quantisation of A: a cosine below --threshold (0.95) is a difference");
+  app.AddFlag("--transpose-aware", args->transpose_aware, "--values; matrices of swapped shape are compared transposed");
+  app.AddOption("--filter", args->filter, "only tensors whose name contains TEXT")->TypeName("TEXT");
+  app.AddOption("--limit", args->limit, "tensors, stages or differences shown at most; 0: all")->Verify(Check::NonNegative());
+  app.AddOption("--threshold", args->threshold, "cosine below which a tensor is different")->Verify(Check::Range(-1.0, 1.0));
+  app.AddFlag("--no-threshold", args->no_threshold, "no cosine limit with --quant-roundtrip");
+  app.AddOption("--tolerance", args->tolerance, "largest relative error of a stage (default: by the runs' number formats)")->Verify(Check::NonNegative());
+  app.AddOption("--html", args->html, "write a page")->TypeName("OUT");
+  app.AddFlag("--force", args->force, "replace an existing page");
+  app.AddOption("--threads", args->threads, "threads (default: all)")->Verify(Check::Positive());
   return [args](Console& console) { return Run(*args, console); };
 }
 

@@ -1,5 +1,4 @@
 // apr export: a model written as another engine loads it.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <memory>
@@ -9,6 +8,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "model/export_model.h"
 #include "tokenizer/export_json.h"
 
@@ -53,15 +53,15 @@ int Run(const ExportArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<ExportArgs>();
-  app.add_option("MODEL", args->model, "safetensors folder or file, GGUF or .apr")->required();
-  app.add_option("--format", args->format, "what to write")->required()->check(CLI::IsMember({"safetensors"}));
-  app.add_option("--dtype", args->dtype, "element type; as-stored keeps plain types and decodes block types to f32")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "as-stored"}));
-  app.add_option("-o,--out", args->out, "folder to write")->required();
-  app.add_option("--max-shard-size", args->max_shard_mb, "megabytes per file at most")->type_name("MB")->check(CLI::PositiveNumber);
-  app.add_flag("--force", args->force, "replace existing files");
+  app.AddOption("MODEL", args->model, "safetensors folder or file, GGUF or .apr")->Required();
+  app.AddOption("--format", args->format, "what to write")->Required()->Verify(Check::OneOf({"safetensors"}));
+  app.AddOption("--dtype", args->dtype, "element type; as-stored keeps plain types and decodes block types to f32")
+      ->Verify(Check::OneOf({"f32", "f16", "bf16", "as-stored"}));
+  app.AddOption("-o,--out", args->out, "folder to write")->Required();
+  app.AddOption("--max-shard-size", args->max_shard_mb, "megabytes per file at most")->TypeName("MB")->Verify(Check::Positive());
+  app.AddFlag("--force", args->force, "replace existing files");
   return [args](Console& console) { return Run(*args, console); };
 }
 

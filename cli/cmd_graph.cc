@@ -1,11 +1,10 @@
 // apr graph: the computation of a model, node by node.
-#include <CLI/CLI.hpp>
-
 #include <memory>
 
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "graph/op.h"
 #include "model/model.h"
 
@@ -50,10 +49,10 @@ int Run(const GraphArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<GraphArgs>();
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
-  app.add_flag("--dot", args->dot, "as Graphviz source");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
+  app.AddFlag("--dot", args->dot, "as Graphviz source");
   return [args](Console& console) { return Run(*args, console); };
 }
 

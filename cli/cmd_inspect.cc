@@ -1,5 +1,4 @@
 // apr inspect: what a model file says about itself, without reading tensor data.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <map>
@@ -11,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/file_json.h"
+#include "cli/flags.h"
 #include "format/apr_header.h"
 #include "format/apr_reader.h"
 #include "model/resolve.h"
@@ -169,10 +169,10 @@ int Run(const InspectArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<InspectArgs>();
-  app.add_option("file", args->file, "file or folder")->required()->type_name("FILE");
-  app.add_flag("--verify", args->verify, ".apr: read the whole file and check its footer's checksum");
+  app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
+  app.AddFlag("--verify", args->verify, ".apr: read the whole file and check its footer's checksum");
   return [args](Console& console) { return Run(*args, console); };
 }
 

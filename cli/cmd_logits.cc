@@ -1,5 +1,4 @@
 // apr logits: the model's answer to a sequence of tokens as a NumPy array [T, V].
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/model_flags.h"
 #include "cli/prompt.h"
@@ -85,19 +85,19 @@ int Run(const LogitsArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<LogitsArgs>();
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   AddPromptFlags(app, args->prompt);
-  app.add_option("--out", args->out, "the array's file")->required()->type_name("F.npy");
-  app.add_option("--dtype", args->dtype, "f32 or f64 (default: what the executor computes in)")
-      ->check(CLI::IsMember({"f32", "f64"}))
-      ->type_name("NAME");
-  app.add_option("--last", args->last, "only the last N rows")->check(CLI::Range(int64_t{1}, INT64_MAX))->type_name("N");
-  app.add_option("--chunk", args->chunk, "tokens per pass; the values do not depend on it")
-      ->check(CLI::Range(int64_t{1}, INT64_MAX))
-      ->type_name("N");
-  app.add_flag("--force", args->force, "replace an existing file");
+  app.AddOption("--out", args->out, "the array's file")->Required()->TypeName("F.npy");
+  app.AddOption("--dtype", args->dtype, "f32 or f64 (default: what the executor computes in)")
+      ->Verify(Check::OneOf({"f32", "f64"}))
+      ->TypeName("NAME");
+  app.AddOption("--last", args->last, "only the last N rows")->Verify(Check::Range(int64_t{1}, INT64_MAX))->TypeName("N");
+  app.AddOption("--chunk", args->chunk, "tokens per pass; the values do not depend on it")
+      ->Verify(Check::Range(int64_t{1}, INT64_MAX))
+      ->TypeName("N");
+  app.AddFlag("--force", args->force, "replace an existing file");
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };
 }

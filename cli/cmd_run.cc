@@ -1,5 +1,4 @@
 // apr run: continues a text, or answers it where the model is one for chats.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/model_flags.h"
 #include "cli/prompt.h"
@@ -252,25 +252,25 @@ int Run(RunArgs args, Console& console) {
   return args.batch.empty() ? RunOne(args, setup, console) : RunBatch(args, setup, console);
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<RunArgs>();
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
-  app.add_option("text", args->positional, "the prompt")->type_name("PROMPT");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
+  app.AddOption("text", args->positional, "the prompt")->TypeName("PROMPT");
   AddPromptFlags(app, args->prompt);
-  app.add_option("-n,--max-tokens", args->max_tokens, "most tokens to make (32)")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
-      ->type_name("N");
-  app.add_option("--batch-jsonl", args->batch, "answer every {\"prompt\", \"task_id\"} line of a file with one load of the model")
-      ->type_name("FILE");
-  app.add_flag("--ignore-eos", args->ignore_eos, "go on past the tokens that end a text");
-  app.add_flag("--raw,--no-template", args->raw, "the prompt as it stands, no chat template");
-  app.add_option("--system", args->system, "the system message of the chat")->type_name("TEXT");
-  app.add_option("--context", args->context, "most tokens of prompt and answer (default: the model's)")
-      ->check(CLI::Range(1, INT32_MAX))
-      ->type_name("N");
-  app.add_option("--chunk", args->chunk, "tokens of the prompt per pass; changes no result")
-      ->check(CLI::Range(1, INT32_MAX))
-      ->type_name("N");
+  app.AddOption("-n,--max-tokens", args->max_tokens, "most tokens to make (32)")
+      ->Verify(Check::Range(int64_t{0}, int64_t{1} << 40))
+      ->TypeName("N");
+  app.AddOption("--batch-jsonl", args->batch, "answer every {\"prompt\", \"task_id\"} line of a file with one load of the model")
+      ->TypeName("FILE");
+  app.AddFlag("--ignore-eos", args->ignore_eos, "go on past the tokens that end a text");
+  app.AddFlag("--raw,--no-template", args->raw, "the prompt as it stands, no chat template");
+  app.AddOption("--system", args->system, "the system message of the chat")->TypeName("TEXT");
+  app.AddOption("--context", args->context, "most tokens of prompt and answer (default: the model's)")
+      ->Verify(Check::Range(1, INT32_MAX))
+      ->TypeName("N");
+  app.AddOption("--chunk", args->chunk, "tokens of the prompt per pass; changes no result")
+      ->Verify(Check::Range(1, INT32_MAX))
+      ->TypeName("N");
   AddSamplingFlags(app, args->sampling);
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };

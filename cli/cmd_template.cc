@@ -1,6 +1,5 @@
 // apr template: a conversation as the text that a model's chat template makes of it.
 #include <fmt/format.h>
-#include <CLI/CLI.hpp>
 
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include "base/output_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/chat_template_source.h"
 
@@ -96,25 +96,25 @@ int Run(const TemplateArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<TemplateArgs>();
-  app.add_option("SOURCE", args->source,
+  app.AddOption("SOURCE", args->source,
                  ".jinja file, tokenizer_config.json, model file or model folder")
-      ->required();
-  app.add_option("--messages", args->messages, "JSON list of messages, or a request that holds one")
-      ->type_name("FILE");
-  app.add_option("--tools", args->tools, "JSON list of tools")->type_name("FILE");
-  app.add_option("--vars", args->vars,
+      ->Required();
+  app.AddOption("--messages", args->messages, "JSON list of messages, or a request that holds one")
+      ->TypeName("FILE");
+  app.AddOption("--tools", args->tools, "JSON list of tools")->TypeName("FILE");
+  app.AddOption("--vars", args->vars,
                  "JSON object of further variables (bos_token, documents, ...)")
-      ->type_name("FILE");
-  app.add_option("--now", args->now, "local time that strftime_now tells, as 2025-03-04T05:06:07")
-      ->type_name("TIME");
-  app.add_flag("--no-generation-prompt", args->no_generation_prompt,
+      ->TypeName("FILE");
+  app.AddOption("--now", args->now, "local time that strftime_now tells, as 2025-03-04T05:06:07")
+      ->TypeName("TIME");
+  app.AddFlag("--no-generation-prompt", args->no_generation_prompt,
                "end with the last message, without the opening of an answer");
-  app.add_option("--cases", args->cases, "render every case of a JSON list into --out")
-      ->type_name("FILE");
-  app.add_option("--out", args->out, "results of --cases, in the same order")->type_name("FILE");
-  app.add_flag("--force", args->force, "replace an existing file");
+  app.AddOption("--cases", args->cases, "render every case of a JSON list into --out")
+      ->TypeName("FILE");
+  app.AddOption("--out", args->out, "results of --cases, in the same order")->TypeName("FILE");
+  app.AddFlag("--force", args->force, "replace an existing file");
   return [args](Console& console) { return Run(*args, console); };
 }
 

@@ -1,5 +1,4 @@
 // apr tensors: names, shapes, types and statistics of the tensors of a file; extracting them.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/file_json.h"
+#include "cli/flags.h"
 #include "format/model_writer.h"
 #include "quant/quant.h"
 
@@ -170,25 +170,25 @@ int Run(const TensorsArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<TensorsArgs>();
-  app.add_option("file", args->file, "file or folder")->required()->type_name("FILE");
-  auto* stats = app.add_flag("--stats", args->stats, "decode every tensor: mean, std, min, max, NaN and Inf counts");
-  auto* filter = app.add_option("--filter", args->filter, "only names that contain this")->type_name("TEXT");
-  auto* limit = app.add_option("--limit", args->limit, "only the first N; 0: all")
-                    ->check(CLI::Range(int64_t{0}, INT64_MAX))
-                    ->type_name("N");
-  auto* extract = app.add_option("--extract", args->extract, "write this tensor, or all, to --out")
-                      ->type_name("NAME|all")
-                      ->excludes(stats)
-                      ->excludes(filter)
-                      ->excludes(limit);
-  app.add_option("--out", args->out, "a safetensors file for --extract")->type_name("FILE")->needs(extract);
-  app.add_option("--dtype", args->dtype, "of --extract: f32 (decoded) or as-stored")
-      ->check(CLI::IsMember({"f32", "as-stored"}))
-      ->type_name("NAME")
-      ->needs(extract);
-  app.add_flag("--force", args->force, "replace an existing --out")->needs(extract);
+  app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
+  auto* stats = app.AddFlag("--stats", args->stats, "decode every tensor: mean, std, min, max, NaN and Inf counts");
+  auto* filter = app.AddOption("--filter", args->filter, "only names that contain this")->TypeName("TEXT");
+  auto* limit = app.AddOption("--limit", args->limit, "only the first N; 0: all")
+                    ->Verify(Check::Range(int64_t{0}, INT64_MAX))
+                    ->TypeName("N");
+  auto* extract = app.AddOption("--extract", args->extract, "write this tensor, or all, to --out")
+                      ->TypeName("NAME|all")
+                      ->Excludes(stats)
+                      ->Excludes(filter)
+                      ->Excludes(limit);
+  app.AddOption("--out", args->out, "a safetensors file for --extract")->TypeName("FILE")->Needs(extract);
+  app.AddOption("--dtype", args->dtype, "of --extract: f32 (decoded) or as-stored")
+      ->Verify(Check::OneOf({"f32", "as-stored"}))
+      ->TypeName("NAME")
+      ->Needs(extract);
+  app.AddFlag("--force", args->force, "replace an existing --out")->Needs(extract);
   return [args](Console& console) { return Run(*args, console); };
 }
 

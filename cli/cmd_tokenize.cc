@@ -1,5 +1,4 @@
 // apr tokenize: text to token ids.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <chrono>
@@ -10,6 +9,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "generate/ids.h"
 #include "tokenizer/token_lines.h"
 
@@ -78,20 +78,20 @@ int Run(const TokenizeArgs& args, Console& console) {
   return args.text ? RunOne(*tokenizer, args, console) : RunFile(*tokenizer, args, console);
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<TokenizeArgs>();
-  app.add_option("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
-      ->required()
-      ->type_name("TOKENIZER");
-  auto* text = app.add_option("text", args->text, "the text")->type_name("TEXT");
-  auto* jsonl = app.add_option("--jsonl", args->jsonl, "a file of {\"text\": ...} a line")->type_name("IN")->excludes(text);
-  app.add_option("--out", args->out, "where the {\"ids\": [...]} go, one a line")
-      ->type_name("OUT")
-      ->needs(jsonl);
-  app.add_flag("--add-special", args->add_special, "with what the tokenizer puts around a text (BOS, EOS, ...)");
-  app.add_flag("--parse-special", args->parse_special, "special tokens written in the text become that token");
-  app.add_flag("--offsets", args->offsets, "with the bytes of the text that each id stands for");
-  app.add_flag("--force", args->force, "replace an existing --out")->needs(jsonl);
+  app.AddOption("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
+      ->Required()
+      ->TypeName("TOKENIZER");
+  auto* text = app.AddOption("text", args->text, "the text")->TypeName("TEXT");
+  auto* jsonl = app.AddOption("--jsonl", args->jsonl, "a file of {\"text\": ...} a line")->TypeName("IN")->Excludes(text);
+  app.AddOption("--out", args->out, "where the {\"ids\": [...]} go, one a line")
+      ->TypeName("OUT")
+      ->Needs(jsonl);
+  app.AddFlag("--add-special", args->add_special, "with what the tokenizer puts around a text (BOS, EOS, ...)");
+  app.AddFlag("--parse-special", args->parse_special, "special tokens written in the text become that token");
+  app.AddFlag("--offsets", args->offsets, "with the bytes of the text that each id stands for");
+  app.AddFlag("--force", args->force, "replace an existing --out")->Needs(jsonl);
   return [args](Console& console) { return Run(*args, console); };
 }
 

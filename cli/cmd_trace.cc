@@ -1,5 +1,4 @@
 // apr trace: a forward pass looked at, layer by layer, and its stages written to a directory.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/file_json.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/model_flags.h"
 #include "cli/prompt.h"
@@ -263,19 +263,19 @@ int Run(const TraceArgs& args, bool layers_given, Console& console) {
   return 0;
 }
 
-CommandRunner Define(CLI::App& app) {
+CommandRunner Define(Flags& app) {
   auto args = std::make_shared<TraceArgs>();
-  app.add_option("model", args->model, "file or folder")->required()->type_name("MODEL");
+  app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   AddPromptFlags(app, args->prompt);
-  app.add_option("--layer", args->layer, "only this layer (a number, or part of its name), with all its stages")
-      ->type_name("PATTERN");
-  app.add_option("--save-tensor", args->save, "stages to write, commas between, or all")->type_name("NAMES|all");
-  app.add_option("--save-tensor-dir", args->save_dir, "where (default: <model>-trace beside the model)")->type_name("DIR");
-  auto* layers = app.add_option("--save-tensor-layers", args->save_layers, "of which layers, END exclusive (0..1)")
-                     ->type_name("START..END");
-  app.add_flag("--force", args->force, "replace the stages of an earlier trace");
+  app.AddOption("--layer", args->layer, "only this layer (a number, or part of its name), with all its stages")
+      ->TypeName("PATTERN");
+  app.AddOption("--save-tensor", args->save, "stages to write, commas between, or all")->TypeName("NAMES|all");
+  app.AddOption("--save-tensor-dir", args->save_dir, "where (default: <model>-trace beside the model)")->TypeName("DIR");
+  auto* layers = app.AddOption("--save-tensor-layers", args->save_layers, "of which layers, END exclusive (0..1)")
+                     ->TypeName("START..END");
+  app.AddFlag("--force", args->force, "replace the stages of an earlier trace");
   AddComputeFlags(app, args->compute);
-  return [args, layers](Console& console) { return Run(*args, layers->count() > 0, console); };
+  return [args, layers](Console& console) { return Run(*args, layers->given(), console); };
 }
 
 }  // namespace

@@ -5,13 +5,10 @@
 #include <functional>
 #include <span>
 
-namespace CLI {
-class App;
-}
-
 namespace apr {
 
 class Console;
+class Flags;
 
 // Carries out the command with the flags that were parsed; returns the exit code. Throws Error.
 using CommandRunner = std::function<int(Console&)>;
@@ -22,7 +19,7 @@ struct Command {
   const char* summary;  // one line
   const char* example;  // one or more command lines, each indented by two spaces
   // Declares flags and positional arguments; the runner owns the struct they are parsed into.
-  CommandRunner (*define)(CLI::App& app);
+  CommandRunner (*define)(Flags& app);
 };
 
 // The program: finds the command, parses, runs, and maps whatever was thrown to one line on standard

@@ -1,7 +1,6 @@
 // See model_flags.h.
 #include "cli/model_flags.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 
 namespace apr {
 namespace {
@@ -40,21 +40,21 @@ void WarnUnused(const Model& model, Console& console) {
 
 }  // namespace
 
-void AddComputeFlags(CLI::App& app, ComputeFlags& flags) {
-  app.add_option("--executor", flags.executor, "cpu, or reference: every op in f64 from its formula")
-      ->check(CLI::IsMember({"cpu", "reference"}))
-      ->type_name("NAME");
-  app.add_option("--precision", flags.precision,
+void AddComputeFlags(Flags& app, ComputeFlags& flags) {
+  app.AddOption("--executor", flags.executor, "cpu, or reference: every op in f64 from its formula")
+      ->Verify(Check::OneOf({"cpu", "reference"}))
+      ->TypeName("NAME");
+  app.AddOption("--precision", flags.precision,
                  "of cpu: fast (activations may be int8 where weights are quantised) or exact (f32)")
-      ->check(CLI::IsMember({"exact", "fast"}))
-      ->type_name("NAME");
-  app.add_option("--device", flags.device, "cpu or cuda; one that cannot serve is an error")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->type_name("NAME");
-  app.add_flag("--gpu", flags.gpu, "the same as --device cuda");
-  app.add_option("--threads", flags.threads, "default: as many as the process may use")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N");
+      ->Verify(Check::OneOf({"exact", "fast"}))
+      ->TypeName("NAME");
+  app.AddOption("--device", flags.device, "cpu or cuda; one that cannot serve is an error")
+      ->Verify(Check::OneOf({"cpu", "cuda"}))
+      ->TypeName("NAME");
+  app.AddFlag("--gpu", flags.gpu, "the same as --device cuda");
+  app.AddOption("--threads", flags.threads, "default: as many as the process may use")
+      ->Verify(Check::Range(1, 1024))
+      ->TypeName("N");
 }
 
 SessionOptions ToSessionOptions(const ComputeFlags& flags) {
@@ -68,10 +68,10 @@ SessionOptions ToSessionOptions(const ComputeFlags& flags) {
   return options;
 }
 
-void AddPromptFlags(CLI::App& app, PromptFlags& flags) {
-  app.add_option("--ids", flags.ids, "token ids, commas between")->type_name("1,2,3");
-  app.add_option("--ids-file", flags.ids_file, "a file of token ids, commas or white space between")->type_name("FILE");
-  app.add_option("-p,--prompt", flags.text, "text, tokenised with the model's special tokens")->type_name("TEXT");
+void AddPromptFlags(Flags& app, PromptFlags& flags) {
+  app.AddOption("--ids", flags.ids, "token ids, commas between")->TypeName("1,2,3");
+  app.AddOption("--ids-file", flags.ids_file, "a file of token ids, commas or white space between")->TypeName("FILE");
+  app.AddOption("-p,--prompt", flags.text, "text, tokenised with the model's special tokens")->TypeName("TEXT");
 }
 
 OpenedModel OpenModel(const std::string& path, const SessionOptions& options, Console& console) {

@@ -11,11 +11,9 @@
 #include "generate/session.h"
 #include "model/model.h"
 
-namespace CLI {
-class App;
-}
-
 namespace apr {
+
+class Flags;
 
 class Console;
 
@@ -27,7 +25,7 @@ struct ComputeFlags {
   bool gpu = false;
   int threads = 0;
 };
-void AddComputeFlags(CLI::App& app, ComputeFlags& flags);
+void AddComputeFlags(Flags& app, ComputeFlags& flags);
 // Throws kNotBuilt for a device that this build lacks.
 SessionOptions ToSessionOptions(const ComputeFlags& flags);
 
@@ -39,7 +37,7 @@ struct PromptFlags {
 
   int given() const { return (ids.empty() ? 0 : 1) + (ids_file.empty() ? 0 : 1) + (text ? 1 : 0); }
 };
-void AddPromptFlags(CLI::App& app, PromptFlags& flags);
+void AddPromptFlags(Flags& app, PromptFlags& flags);
 
 struct OpenedModel {
   std::shared_ptr<const Model> model;

@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/console.h"
+#include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/nearest.h"
 #include "cli/version.h"
@@ -28,6 +29,8 @@ namespace {
 using Commands = std::span<const Command* const>;
 
 struct CommandLine {
+  CLI::App app;  // lives as long as the command runs: it may ask which flags were given
+  Flags flags{app};
   GlobalOptions options;
   bool help = false;
   bool version = false;
@@ -152,7 +155,7 @@ void ParseCommandLine(std::vector<std::string> arguments, Commands commands, Com
     arguments.emplace_back("--help");
     at = FindCommandName(arguments);
   }
-  CLI::App app;
+  CLI::App& app = line.app;
   app.set_help_flag();
   app.add_flag("-h,--help", line.help, "this text")->group("Global");
   AddGlobalFlags(app, line);
@@ -167,7 +170,7 @@ void ParseCommandLine(std::vector<std::string> arguments, Commands commands, Com
   app.name(std::string("apr ") + line.command->name);
   app.description(line.command->summary);
   app.footer(std::string("Example:\n") + line.command->example);
-  CommandRunner run = line.command->define(app);
+  CommandRunner run = line.command->define(line.flags);
   const auto dashes = std::ranges::find(arguments, "--");
   if (std::any_of(arguments.begin(), dashes, [](const auto& a) { return a == "--help" || a == "-h"; })) {
     line.help = true;

@@ -1,17 +1,17 @@
 // See sampling_flags.h.
 #include "cli/sampling_flags.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/flags.h"
 
 namespace apr {
 
-void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
+void AddSamplingFlags(Flags& app, SamplingFlags& flags) {
   SamplerOptions& o = flags.options;
   const auto add = [&](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->type_name("X")->group("Sampling")->capture_default_str();
+    app.AddOption(name, value, help)->TypeName("X")->Group("Sampling")->ShowDefault();
   };
   add("--temperature", o.temperature, "0: always the most probable token");
   add("--top-k", o.top_k, "only the K most probable; 0: all");
@@ -23,11 +23,11 @@ void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
   add("--frequency-penalty", o.frequency_penalty, "the same per occurrence");
   add("--repeat-last-n", o.repeat_last_n, "how many tokens are recent; -1: all");
   add("--seed", o.seed, "of the random numbers");
-  app.add_option("--logit-bias", flags.logit_bias, "added to a token's logit; may be given several times")
-      ->type_name("ID=BIAS")
-      ->group("Sampling")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.AddOption("--logit-bias", flags.logit_bias, "added to a token's logit; may be given several times")
+      ->TypeName("ID=BIAS")
+      ->Group("Sampling")
+      ->Expected(1)
+      ->TakeAll();
 }
 
 SamplerOptions ToSamplerOptions(const SamplingFlags& flags) {

@@ -6,18 +6,16 @@
 
 #include "generate/sampler.h"
 
-namespace CLI {
-class App;
-}
-
 namespace apr {
+
+class Flags;
 
 struct SamplingFlags {
   SamplerOptions options;
   std::vector<std::string> logit_bias;  // "ID=BIAS"
 };
 // `options` carries the command's defaults.
-void AddSamplingFlags(CLI::App& app, SamplingFlags& flags);
+void AddSamplingFlags(Flags& app, SamplingFlags& flags);
 // Throws kUsage for a malformed bias.
 SamplerOptions ToSamplerOptions(const SamplingFlags& flags);
 
