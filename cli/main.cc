@@ -17,6 +17,7 @@ const apr::Command* const kCommands[] = {
     &apr::kGraphCommand,
     &apr::kArchitecturesCommand,
     &apr::kDevicesCommand,
+    &apr::kBisectCommand,
     &apr::kDiffCommand,
     &apr::kExportCommand,
     &apr::kTemplateCommand,

@@ -101,9 +101,13 @@ std::vector<std::string> Anomalies(const Statistics& s) {
 }
 
 StagePrecision PrecisionOf(const Model& model, ExecutorKind executor, Precision precision) {
+  return PrecisionOf(model.bound()->weights, executor, precision);
+}
+
+StagePrecision PrecisionOf(std::span<const WeightRef> weights, ExecutorKind executor, Precision precision) {
   std::map<DType, int64_t> elements;
   bool quantized = false;
-  for (const WeightRef& weight : model.bound()->weights) {
+  for (const WeightRef& weight : weights) {
     if (weight.view.shape.ndim() < 2) continue;
     elements[weight.view.dtype] += weight.view.shape.num_elements();
     quantized |= IsQuantized(weight.view.dtype);

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,6 +62,7 @@ class TraceSink final : public TapSink {
 std::vector<std::string> Anomalies(const Statistics& statistics);
 
 // The number formats of a run: the type most weights of matrices have, activations, accumulation.
+StagePrecision PrecisionOf(std::span<const WeightRef> weights, ExecutorKind executor, Precision precision);
 StagePrecision PrecisionOf(const Model& model, ExecutorKind executor, Precision precision);
 
 }  // namespace apr

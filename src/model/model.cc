@@ -25,32 +25,6 @@ bool IsDerivedBuffer(const std::string& name) {
   return false;
 }
 
-// Per-frequency factors that a GGUF keeps as tensors (llama.cpp: rope_freqs, rope_factors_*).
-void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
-  const auto read = [&](Slot slot) -> std::vector<double> {
-    const auto it = slots.slots.find({slot, -1, -1});
-    if (it == slots.slots.end()) return {};
-    const std::vector<float> values = ReadSlot(it->second.weight);
-    for (const float v : values) {
-      if (!(v > 0)) throw Error(ErrorCode::kModelLoad, "rope factors must be positive", {.tensor = it->second.tensor->name});
-    }
-    return {values.begin(), values.end()};
-  };
-  if (config.ropes.empty()) return;
-  RopeTableAttributes& table = config.ropes[0].table;
-  if (const std::vector<double> factors = read(Slot::kRopeFactors); !factors.empty()) {
-    if (table.scaling != "none") {
-      throw Error(ErrorCode::kModelLoad, "rope_freqs together with rope scaling '" + table.scaling + "' is not supported");
-    }
-    table.scaling = "factors";
-    table.factors = factors;
-    config.sources.push_back({"rope_scaling", "factors", "gguf: tensor rope_freqs.weight"});
-  }
-  if (table.scaling != "longrope" || !table.factors.empty()) return;
-  table.factors = read(Slot::kRopeFactorsShort);
-  table.long_factors = read(Slot::kRopeFactorsLong);
-}
-
 class Loader {
  public:
   Loader(const ModelFile& file, const Architecture& arch, const SlotTable& slots) : file_(file), arch_(arch), slots_(slots) {}
@@ -102,6 +76,31 @@ class Loader {
 };
 
 }  // namespace
+
+void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
+  const auto read = [&](Slot slot) -> std::vector<double> {
+    const auto it = slots.slots.find({slot, -1, -1});
+    if (it == slots.slots.end()) return {};
+    const std::vector<float> values = ReadSlot(it->second.weight);
+    for (const float v : values) {
+      if (!(v > 0)) throw Error(ErrorCode::kModelLoad, "rope factors must be positive", {.tensor = it->second.tensor->name});
+    }
+    return {values.begin(), values.end()};
+  };
+  if (config.ropes.empty()) return;
+  RopeTableAttributes& table = config.ropes[0].table;
+  if (const std::vector<double> factors = read(Slot::kRopeFactors); !factors.empty()) {
+    if (table.scaling != "none") {
+      throw Error(ErrorCode::kModelLoad, "rope_freqs together with rope scaling '" + table.scaling + "' is not supported");
+    }
+    table.scaling = "factors";
+    table.factors = factors;
+    config.sources.push_back({"rope_scaling", "factors", "gguf: tensor rope_freqs.weight"});
+  }
+  if (table.scaling != "longrope" || !table.factors.empty()) return;
+  table.factors = read(Slot::kRopeFactorsShort);
+  table.long_factors = read(Slot::kRopeFactorsLong);
+}
 
 std::shared_ptr<const Model> Model::Load(std::shared_ptr<const ModelFile> file) {
   auto model = std::make_shared<Model>();

@@ -31,6 +31,10 @@ struct SlotTable {
 // Binds what is there. Throws kModelLoad for a tensor whose shape contradicts the configuration.
 SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, const ModelConfig& config);
 
+// Per-frequency factors that a GGUF keeps as tensors (llama.cpp: rope_freqs, rope_factors_*) become part
+// of the configuration. Throws kModelLoad.
+void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config);
+
 // Canonical Hugging Face name of a slot; for a part of a fused tensor "name[q]".
 std::string HfName(const Architecture& architecture, const SlotKey& key);
 

@@ -60,12 +60,23 @@ struct Bisection {
   std::vector<Probe> probes;
   ThreadPool* pool = nullptr;
   Report report;                         // findings and coverage grow phase by phase
+  bool rounding = false;                 // something differs as the number formats explain
+  std::string inconclusive;              // why no verdict is possible unless a difference is found; empty: it is
 
   bool Wants(Phase phase) const;
   bool has_difference() const;           // a finding with an effect so far
   void Add(Finding finding) { report.findings.push_back(std::move(finding)); }
   void Note(std::string what) { report.coverage.notes.push_back(std::move(what)); }
+  void Covered(Phase phase);             // something was compared in it
 };
+
+// Opens what `given` names: a model, "MODEL@executor", or a stage directory. A damaged model is a side with
+// a problem; throws kNotFound, kInvalidFormat for what is no model at all.
+Side OpenSide(const std::string& given);
+// Configuration, slots and tokenizer of a side whose file is open (again, after the file was replaced).
+void ResolveSide(Side& side);
+SideSummary Summarize(const Side& side);
+std::vector<Probe> ChooseProbes(Bisection& b);
 
 // The phases, in order. Each looks at what both sides have, adds findings and coverage, and corrects
 // B in memory (config, weights) for what it found, so that the next phase sees the rest.

@@ -1,0 +1,78 @@
+// apr bisect: where two runs of a model first differ, and why.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/flags.h"
+#include "cli/model_flags.h"
+#include "compare/bisect/bisection.h"
+#include "generate/ids.h"
+
+namespace apr {
+namespace {
+
+struct BisectArgs {
+  bisect::Options options;
+  PromptFlags prompt;
+  std::string phases;
+  bool no_cause = false;
+};
+
+bisect::Options ToOptions(const BisectArgs& args) {
+  bisect::Options out = args.options;
+  if (args.prompt.given() + (out.messages.empty() ? 0 : 1) > 1) {
+    throw Error(ErrorCode::kUsage, "--ids, --ids-file, -p and --messages exclude each other");
+  }
+  if (!args.prompt.ids.empty()) out.ids = ParseIds(args.prompt.ids);
+  if (!args.prompt.ids_file.empty()) out.ids = ReadIdsFile(args.prompt.ids_file);
+  if (args.prompt.text) {
+    if (args.prompt.text->empty()) throw Error(ErrorCode::kUsage, "the prompt is empty: no tokens to run");
+    out.text = *args.prompt.text;
+  }
+  for (size_t at = 0; !args.phases.empty() && at <= args.phases.size();) {
+    const size_t comma = std::min(args.phases.find(',', at), args.phases.size());
+    const std::string name = args.phases.substr(at, comma - at);
+    at = comma + 1;
+    const auto phase = bisect::PhaseFromName(name);
+    if (!phase) throw Error(ErrorCode::kUsage, fmt::format("no phase is called '{}'; there are file, config, tokens, weights, ops, logits", name));
+    out.phases.push_back(*phase);
+  }
+  out.causes = !args.no_cause;
+  return out;
+}
+
+int Run(const BisectArgs& args, Console& console) {
+  const bisect::Report report = bisect::Run(ToOptions(args));
+  console.Document(report.ToJson());
+  console.Text(report.ToText());
+  return bisect::VerdictExitCode(report.verdict);
+}
+
+CommandRunner Define(Flags& app) {
+  auto args = std::make_shared<BisectArgs>();
+  bisect::Options& o = args->options;
+  app.AddOption("A", o.a, "trusted: a model, MODEL@reference, MODEL@cpu, or a stage directory")->Required();
+  app.AddOption("B", o.b, "the suspect: likewise")->Required();
+  AddPromptFlags(app, args->prompt);
+  app.AddOption("--messages", o.messages, "a JSON file of chat messages, rendered with A's template")->TypeName("FILE");
+  app.AddOption("--phases", args->phases, "only these, commas between: file, config, tokens, weights, ops, logits")->TypeName("LIST");
+  app.AddFlag("--no-cause", args->no_cause, "find the first difference, try no causes");
+  app.AddOption("--threads", o.threads, "threads (default: all)")->Verify(Check::Range(1, 1024))->TypeName("N");
+  return [args](Console& console) { return Run(*args, console); };
+}
+
+}  // namespace
+
+const Command kBisectCommand = {
+    .name = "bisect",
+    .group = "Comparing",
+    .summary = "Where two runs of a model first differ, and why",
+    .example = "  apr bisect MODEL_DIR model.gguf\n  apr bisect MODEL_DIR captured-stages\n  apr bisect model.gguf@reference model.gguf@cpu -p 'Once upon a time'",
+    .define = Define,
+};
+
+}  // namespace apr

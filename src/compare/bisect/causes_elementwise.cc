@@ -1,0 +1,157 @@
+// Causes in element-wise steps: activation, residual, embedding and logit scales and caps, biases, parallel residual.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "compare/bisect/diagnose.h"
+#include "op/activation/activation.h"
+#include "op/add_bias/add_bias.h"
+#include "op/elementwise/elementwise.h"
+#include "op/embedding/embedding.h"
+#include "op/linear/linear.h"
+#include "op/norm/norm.h"
+
+namespace apr::bisect {
+namespace {
+
+void TryConfig(Diagnosis& d, Hypothesis h, const std::function<void(ModelConfig&)>& change) {
+  const auto variation = d.WithConfig(change);
+  if (!variation) return;
+  h.variation = *variation;
+  d.Try(std::move(h));
+}
+
+void Activations(Diagnosis& d) {
+  const std::string& current = d.model().config.activation;
+  for (const char* kind : {"silu", "gelu_tanh", "gelu", "quick_gelu", "relu", "relu2"}) {
+    if (current == kind) continue;
+    TryConfig(d, {.name = "activation", .detail = fmt::format("{} -> {}", current, kind), .a = current, .b = kind, .key = "hidden_act",
+                  .fix = "give B the activation of A", .rank = 1},
+              [&](ModelConfig& c) { c.activation = kind; });
+  }
+  Hypothesis none{.name = "activation", .detail = current + " -> none", .a = current, .b = "none", .key = "hidden_act", .fix = "apply the activation", .rank = 2,
+                  .variation = d.base()};
+  none.variation.rules.emplace_back([](const NodeCall& call, std::vector<double>& out) {
+    if (call.node.op != &ActivationOp()) return false;
+    out = call.inputs[0];
+    return true;
+  });
+  d.Try(std::move(none));
+}
+
+// One bias among several (of q, k and v) may be the one that is missing.
+void Biases(Diagnosis& d) {
+  std::vector<const Node*> nodes;
+  for (const int index : d.cone()) {
+    const Node& node = d.graph().nodes[static_cast<size_t>(index)];
+    if (node.op == &AddBiasOp()) nodes.push_back(&node);
+  }
+  const auto without = [](std::vector<std::string> names, double factor) {
+    return [names, factor](const NodeCall& call, std::vector<double>& out) {
+      if (std::ranges::find(names, call.node.name) == names.end()) return false;
+      for (size_t i = 0; i < out.size(); ++i) out[i] = call.inputs[0][i] + factor * (out[i] - call.inputs[0][i]);
+      return true;
+    };
+  };
+  for (unsigned mask = (1U << nodes.size()) - 1; mask > 0; --mask) {
+    std::vector<std::string> names;
+    std::string tensors;
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if ((mask >> i & 1) == 0) continue;
+      names.push_back(nodes[i]->name);
+      tensors += (tensors.empty() ? "" : ", ") + d.graph().weights[static_cast<size_t>(nodes[i]->weights[0])].name;
+    }
+    for (const double factor : {0.0, 2.0, -1.0}) {
+      Hypothesis h{.name = "missing_bias", .detail = tensors + (factor == 0 ? " not added" : factor == 2 ? " added twice" : " subtracted"), .a = 1, .b = factor,
+                   .tensor = d.graph().weights[static_cast<size_t>(nodes[static_cast<size_t>(__builtin_ctz(mask))]->weights[0])].name,
+                   .fix = "add the bias once", .rank = factor == 0 ? 1 : 3, .variation = d.base()};
+      h.variation.rules.emplace_back(without(names, factor));
+      d.Try(std::move(h));
+    }
+  }
+}
+
+void Embeddings(Diagnosis& d) {
+  const ModelConfig& config = d.model().config;
+  for (const double scale : {1.0, std::sqrt(static_cast<double>(config.hidden_size))}) {
+    if (std::abs(scale / config.embedding_scale - 1) < 1e-9) continue;
+    TryConfig(d, {.name = "embedding_scale", .detail = fmt::format("scale {} -> {}", Shortest(config.embedding_scale), Shortest(scale)), .a = config.embedding_scale,
+                  .b = scale, .key = "embedding_multiplier", .fix = "multiply the embedding by A's scale", .rank = 0},
+              [&](ModelConfig& c) { c.embedding_scale = scale; });
+  }
+  if (!d.explained()) {
+    d.Solve({.name = "embedding_scale", .detail = "scale", .key = "embedding_multiplier", .fix = "multiply the embedding by A's scale", .rank = 1},
+            config.embedding_scale * 1e-3, config.embedding_scale * 1e3, [](ModelConfig& c, double x) { c.embedding_scale = x; }, config.embedding_scale);
+  }
+  if (!config.learned_positions) return;
+  for (int shift = -4; shift <= 4; ++shift) {
+    if (shift == 0) continue;
+    Hypothesis h{.name = "position_offset", .detail = fmt::format("positions {:+}", shift), .a = 0, .b = shift, .fix = "count positions from 0", .rank = 1,
+                 .variation = d.base()};
+    h.variation.embedding_shift = shift;
+    d.Try(std::move(h));
+  }
+}
+
+void Logits(Diagnosis& d) {
+  const ModelConfig& config = d.model().config;
+  const Hypothesis cap{.name = "logit_softcap", .key = "final_logit_softcapping", .fix = "give B the soft cap of A", .rank = 1};
+  if (config.logit_softcap != 0) {
+    Hypothesis none = cap;
+    none.detail = fmt::format("cap {} -> none", Shortest(config.logit_softcap));
+    none.a = config.logit_softcap;
+    none.b = 0;
+    none.rank = 0;
+    TryConfig(d, none, [](ModelConfig& c) { c.logit_softcap = 0; });
+  }
+  Hypothesis flat{.name = "logit_scale", .detail = fmt::format("scale {} -> 1", Shortest(config.logit_scale)), .a = config.logit_scale, .b = 1, .key = "logit_scale",
+                  .fix = "multiply the logits by A's scale", .rank = 0};
+  if (config.logit_scale != 1) TryConfig(d, flat, [](ModelConfig& c) { c.logit_scale = 1; });
+  if (d.explained()) return;
+  Hypothesis scale = flat;
+  scale.detail = "scale";
+  scale.rank = 1;
+  d.Solve(scale, config.logit_scale * 1e-3, config.logit_scale * 1e3, [](ModelConfig& c, double x) { c.logit_scale = x; }, config.logit_scale);
+  Hypothesis other = cap;
+  other.detail = "cap";
+  d.Solve(other, 0.05, 1e5, [](ModelConfig& c, double x) { c.logit_softcap = x; }, config.logit_softcap);
+}
+
+void Residuals(Diagnosis& d) {
+  const ModelConfig& config = d.model().config;
+  d.Solve({.name = "residual_scale", .detail = "scale", .key = "residual_multiplier", .fix = "multiply what a sub-layer adds by A's scale", .rank = 1},
+          config.residual_scale * 1e-3, config.residual_scale * 1e3, [](ModelConfig& c, double x) { c.residual_scale = x; }, config.residual_scale);
+}
+
+// Both sub-layers read the layer's input, or the second reads the first one's result.
+void Parallel(Diagnosis& d) {
+  const bool parallel = d.model().config.parallel_residual;
+  for (const bool shared : {false, true}) {
+    TryConfig(d, {.name = "parallel_residual", .detail = parallel ? "parallel -> serial" : "serial -> parallel", .a = parallel, .b = !parallel,
+                  .key = "use_parallel_residual", .fix = "order the sub-layers as A does", .rank = shared ? 2 : 1},
+              [&](ModelConfig& c) {
+                c.parallel_residual = !parallel;
+                c.shared_parallel_norm = shared && !parallel;
+              });
+  }
+  if (!parallel || !d.model().config.shared_parallel_norm) return;
+  TryConfig(d, {.name = "parallel_residual", .detail = "each sub-layer has its own norm", .a = nullptr, .b = nullptr, .key = "use_parallel_residual", .rank = 3},
+            [](ModelConfig& c) { c.shared_parallel_norm = false; });
+}
+
+}  // namespace
+
+void TryElementwiseCauses(Diagnosis& d) {
+  const std::string& stage = d.stage().name;
+  if (d.HasOp(ActivationOp())) Activations(d);
+  if (d.HasOp(AddBiasOp())) Biases(d);
+  if (d.HasOp(EmbeddingOp())) Embeddings(d);
+  if (stage == "lm_head") Logits(d);
+  if (stage == "ffn_norm" || stage == "post_ffn_residual" || stage == "post_attn_residual" || stage == "ffn_gate" || stage == "ffn_up") {
+    if (!d.explained() && d.model().architecture != nullptr) Parallel(d);
+  }
+  if (d.HasOp(AddOp()) && !d.HasOp(EmbeddingOp())) Residuals(d);
+}
+
+}  // namespace apr::bisect

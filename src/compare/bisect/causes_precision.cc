@@ -1,0 +1,120 @@
+// Causes in number formats: a step computed in a narrower type than declared, values beyond a type's range.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "compare/bisect/diagnose.h"
+#include "op/attention/attention.h"
+#include "op/embedding/embedding.h"
+#include "op/linear/linear.h"
+#include "op/rope/rope.h"
+
+namespace apr::bisect {
+namespace {
+
+// Where every failing value is one that the type's range has cut.
+void TryOverflow(Diagnosis& d) {
+  const auto expected = d.evaluator().Evaluate(d.base(), d.index());
+  const RecordedStage* recorded = d.evaluator().run().Find(d.stage().Path());
+  if (!expected || recorded == nullptr || expected->values.size() != recorded->values.size()) return;
+  for (const char* name : {"f16", "f8", "f8_e5m2", "bf16"}) {
+    const FloatType type = *FloatTypeFromName(name);
+    int64_t beyond = 0, cut = 0, wrong = 0;
+    for (size_t i = 0; i < recorded->values.size(); ++i) {
+      const double f = expected->values[i], b = recorded->values[i];
+      const bool outside = std::abs(f) > type.largest;
+      const bool limited = !std::isfinite(b) || std::abs(b) >= 0.999 * type.largest;
+      beyond += outside;
+      cut += outside && limited;
+      wrong += !outside && !std::isfinite(b);
+    }
+    if (beyond == 0 || cut < beyond || wrong > 0) continue;
+    Hypothesis h{.name = "overflow", .detail = fmt::format("{} values exceed the largest {}", beyond, name), .a = nullptr, .b = name,
+                 .fix = fmt::format("compute this stage in a wider type than {}", name), .rank = 1, .variation = d.base()};
+    const std::vector<double>& values = recorded->values;
+    const std::string target = d.graph().nodes[static_cast<size_t>(d.cone().back())].name;
+    h.variation.rules.emplace_back([values, type, target](const NodeCall& call, std::vector<double>& out) {
+      if (call.node.name != target || out.size() != values.size()) return false;
+      for (size_t i = 0; i < out.size(); ++i) {
+        if (std::abs(out[i]) > type.largest) out[i] = std::isfinite(values[i]) ? std::copysign(values[i], out[i]) : values[i];
+      }
+      return true;
+    });
+    d.Try(std::move(h));
+    return;
+  }
+}
+
+void Round(std::vector<double>& x, const FloatType& type) {
+  for (double& v : x) v = RoundTo(type, v);
+}
+
+// The same steps with one of them rounded: exact where the engine does just that.
+void TrySteps(Diagnosis& d, const FloatType& type) {
+  const auto attempt = [&](const std::string& where, NodeRule rule) {
+    Hypothesis h{.name = "reduced_precision", .detail = fmt::format("{} in {}", where, type.name), .a = d.evaluator().formats().activations.name, .b = type.name,
+                 .fix = fmt::format("compute {} in the type that is declared", where), .rank = 2, .variation = d.base()};
+    h.variation.rules.push_back(std::move(rule));
+    d.Try(std::move(h));
+  };
+  if (!d.HasOp(RopeTableOp())) return;
+  const int64_t tokens = d.evaluator().tokens();
+  const auto table = [tokens](const FloatType& t, bool round_frequency, bool round_angle, bool round_table) {
+    return [=](const NodeCall& call, std::vector<double>& out) {
+      if (call.node.op != &RopeTableOp()) return false;
+      const auto& a = call.node.As<RopeTableAttributes>();
+      std::vector<double> frequency = InverseFrequencies(a, tokens);
+      if (round_frequency) Round(frequency, t);
+      const auto half = frequency.size();
+      for (int64_t p = 0; p < tokens; ++p) {
+        double* row = out.data() + p * a.rotary_dim;
+        for (size_t i = 0; i < half; ++i) {
+          double angle = (round_angle ? RoundTo(t, static_cast<double>(p)) : static_cast<double>(p)) * frequency[i];
+          if (round_angle) angle = RoundTo(t, angle);
+          row[i] = std::cos(angle) * a.attention_factor;
+          row[half + i] = std::sin(angle) * a.attention_factor;
+        }
+      }
+      if (round_table) Round(out, t);
+      return true;
+    };
+  };
+  for (const unsigned mask : {4U, 2U, 1U, 3U, 6U, 7U, 5U}) {
+    std::string where = "rope ";
+    if (mask & 1) where += "frequencies ";
+    if (mask & 2) where += "angles ";
+    if (mask & 4) where += "cosines and sines ";
+    attempt(where.substr(0, where.size() - 1), table(type, mask & 1, mask & 2, mask & 4));
+  }
+}
+
+// The error is that of a run in `type`, and not much smaller: by the same floor as everything else.
+void TryStatistics(Diagnosis& d, const FloatType& type) {
+  RunFormats narrow = d.evaluator().formats();
+  if (type.unit <= narrow.activations.unit * 1.5) return;
+  narrow.activations = type;
+  Evaluator evaluator(d.evaluator().run(), d.evaluator().ids(), narrow, d.evaluator().pool());
+  const Judged judged = Judge(evaluator, d.base(), d.index());
+  if (!judged.compared || judged.fails() || judged.ratio < 0.02) return;
+  d.Accept({.name = "reduced_precision", .detail = fmt::format("the error is that of {}", type.name), .a = d.evaluator().formats().activations.name, .b = type.name,
+            .fix = fmt::format("compute {} in the type that is declared", d.stage().name), .rank = 4, .variation = d.base()}, judged);
+}
+
+}  // namespace
+
+void TryPrecisionCauses(Diagnosis& d) {
+  TryOverflow(d);
+  if (d.before().nonfinite) return;
+  for (const char* name : {"f16", "bf16", "f8", "f8_e5m2"}) {
+    if (d.explained()) return;
+    const FloatType type = *FloatTypeFromName(name);
+    if (type.unit > d.evaluator().formats().activations.unit * 1.5) TrySteps(d, type);
+  }
+  for (const char* name : {"tf32", "bf16", "f8", "f8_e5m2"}) {
+    if (d.explained()) return;
+    TryStatistics(d, *FloatTypeFromName(name));
+  }
+}
+
+}  // namespace apr::bisect

@@ -1,0 +1,85 @@
+// See number_format.h.
+#include "compare/bisect/number_format.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "base/float16.h"
+#include "tensor/dtype.h"
+
+namespace apr::bisect {
+namespace {
+
+struct Row {
+  const char* name;
+  const char* alias;
+  int bits;         // significant ones
+  double largest;
+  int lowest;       // exponent of the smallest normal number
+};
+constexpr std::array kTypes = {
+    Row{"f64", "float64", 53, std::numeric_limits<double>::max(), -1022},
+    Row{"f32", "float32", 24, 3.4028234663852886e38, -126},
+    Row{"tf32", "tfloat32", 11, 3.4028234663852886e38, -126},
+    Row{"f16", "float16", 11, 65504, -14},
+    Row{"bf16", "bfloat16", 8, 3.3895313892515355e38, -126},
+    Row{"f8", "float8_e4m3fn", 4, 448, -6},
+    Row{"f8_e5m2", "float8_e5m2", 3, 57344, -14},
+};
+
+const Row* FindRow(std::string_view name) {
+  for (const Row& row : kTypes) {
+    if (name == row.name || name == row.alias) return &row;
+  }
+  return nullptr;
+}
+
+std::string Lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
+}  // namespace
+
+std::optional<FloatType> FloatTypeFromName(std::string_view given) {
+  const Row* row = FindRow(Lower(given));
+  if (row == nullptr) return std::nullopt;
+  return FloatType{row->name, std::ldexp(1.0, -row->bits), row->largest, std::ldexp(1.0, row->lowest - row->bits)};
+}
+
+double RoundTo(const FloatType& type, double value) {
+  const Row* row = FindRow(type.name);
+  if (row == nullptr || row->bits == 53 || !std::isfinite(value) || value == 0) return value;
+  if (row->bits == 24) return static_cast<float>(value);
+  int exponent = 0;
+  std::frexp(value, &exponent);  // |value| in [2^(exponent - 1), 2^exponent)
+  const int step = std::max(exponent - 1, row->lowest) - (row->bits - 1);
+  const double rounded = std::ldexp(std::nearbyint(std::ldexp(value, -step)), step);
+  if (std::abs(rounded) <= row->largest) return rounded;
+  return type.name == "f8" ? std::numeric_limits<double>::quiet_NaN() : std::copysign(INFINITY, value);
+}
+
+RunFormats FormatsOf(const StageManifest& manifest) {
+  const FloatType f32 = *FloatTypeFromName("f32");
+  RunFormats out{.activations = f32, .accumulate = f32, .weights = manifest.precision.weights};
+  std::string activations = Lower(manifest.precision.activations);
+  if (activations.empty() && !manifest.executor.empty()) {
+    activations = Lower(manifest.executor.substr(0, manifest.executor.find(' ')));
+    if (out.weights.empty() && FloatTypeFromName(activations)) out.weights = FloatTypeFromName(activations)->name;
+  }
+  if (activations == "int8" || activations == "q8_0" || activations == "q8_1" || activations == "q8_k") {
+    out.int8_activations = out.declared = true;
+    if (activations == "q8_k") out.int8_block = 256;
+  } else if (const auto type = FloatTypeFromName(activations)) {
+    if (type->name != "f64") out.activations = *type;  // stage files hold f32
+    out.declared = true;
+  }
+  const auto type = FloatTypeFromName(manifest.precision.accumulate);
+  if (type && type->name != "f64") out.accumulate = *type;
+  return out;
+}
+
+}  // namespace apr::bisect

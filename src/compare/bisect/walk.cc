@@ -1,0 +1,174 @@
+// See walk.h.
+#include "compare/bisect/walk.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace apr::bisect {
+namespace {
+
+constexpr int kUnexplainedTrials = 3;  // layers in which causes of the same unexplained stage are sought
+
+}  // namespace
+
+Walk::Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base)
+    : b_(b), evaluator_(evaluator), slots_(slots) {
+  variations_.push_back({.model = std::move(base)});
+}
+
+void Walk::Run() {
+  const Graph& graph = variations_[0].model->bound.graph;
+  int layer = 0;
+  for (size_t i = 0; i < graph.stages.size(); ++i) {
+    const Stage& stage = graph.stages[i];
+    if (stage.layer > layer) {
+      layer = stage.layer;
+      evaluator_.run().Forget(layer - 1);
+    }
+    evaluator_.ForgetProducts();
+    Visit(static_cast<int>(i));
+  }
+  std::set<std::string> known;
+  for (const Stage& stage : graph.stages) known.insert(stage.Path());
+  int64_t foreign = 0;
+  for (const std::string& name : evaluator_.run().Names()) foreign += known.count(name) == 0 ? 1 : 0;
+  if (foreign > 0) b_.Note(fmt::format("{} recorded stages are none of A's graph", foreign));
+  Finish();
+}
+
+Judged Walk::JudgeUnder(const Variation& variation, const Stage& stage) {
+  const Stage* same = variation.model->bound.graph.FindStage(stage.name, stage.layer);
+  if (same == nullptr) return {};
+  return Judge(evaluator_, variation, static_cast<int>(same - variation.model->bound.graph.stages.data()));
+}
+
+void Walk::Visit(int index) {
+  const Stage& stage = variations_[0].model->bound.graph.stages[static_cast<size_t>(index)];
+  Report& r = b_.report;
+  if (!evaluator_.run().Has(stage.Path())) {
+    r.coverage.stages_absent.push_back(stage.Path());
+    return;
+  }
+  Judged judged;
+  try {
+    judged = Judge(evaluator_, variations_[0], index);
+  } catch (const Error& e) {
+    r.coverage.stages_absent.push_back(stage.Path());
+    b_.Note(fmt::format("{}: {}", stage.Path(), e.what()));
+    b_.inconclusive = fmt::format("a recorded stage cannot be read: {}", e.what());
+    return;
+  }
+  if (!judged.compared) {
+    const RecordedStage* recorded = evaluator_.run().Find(stage.Path());
+    if (recorded != nullptr && judged.why.find(" values where ") != std::string::npos && !ExplainedByKnown(stage)) WrongShape(stage, judged);
+    else b_.Note(fmt::format("{} could not be computed: {}", stage.Path(), judged.why));
+    return;
+  }
+  ++compared_;
+  r.scores.push_back({stage.Path(), judged.error, NAN, judged.floor});
+  if (judged.error > 0) b_.rounding = true;
+  if (judged.fails() && !ExplainedByKnown(stage)) Fail(index, judged);
+}
+
+bool Walk::ExplainedByKnown(const Stage& stage) {
+  for (size_t i = variations_.size(); i-- > 1;) {
+    const Judged judged = JudgeUnder(variations_[i], stage);
+    if (!judged.compared || judged.fails()) continue;
+    for (Group& group : groups_) {
+      if (group.stages > 0 && (group.layers.empty() || group.layers.back() != stage.layer)) group.layers.push_back(stage.layer);
+    }
+    return true;
+  }
+  return false;
+}
+
+Finding Walk::Describe(const Stage& stage, const Judged& judged) const {
+  Finding out;
+  Place& p = out.first;
+  p.phase = stage.name == "lm_head" && groups_.empty() && !b_.has_difference() ? Phase::kLogits : Phase::kOps;
+  if (stage.layer >= 0) p.layer = stage.layer;
+  p.stage = stage.name;
+  if (judged.position >= 0) p.position = judged.position;
+  p.coordinate = judged.coordinate;
+  p.a = judged.a;
+  p.b = judged.b;
+  p.error = judged.error;
+  p.floor = judged.floor;
+  p.note = judged.nonfinite ? "B holds values that are no numbers where the computation gives some"
+                            : fmt::format("{} of {} rows are farther from f64 on the same inputs than B's number formats explain", judged.bad_rows, judged.rows);
+  return out;
+}
+
+void Walk::WrongShape(const Stage& stage, const Judged& judged) {
+  Group group;
+  group.finding.first.phase = Phase::kOps;
+  if (stage.layer >= 0) group.finding.first.layer = stage.layer;
+  group.finding.first.stage = stage.name;
+  group.finding.first.note = "B recorded " + judged.why;
+  group.key = "shape " + stage.name;
+  AddGroup(std::move(group), stage);
+}
+
+void Walk::Fail(int index, const Judged& judged) {
+  const Stage& stage = variations_[0].model->bound.graph.stages[static_cast<size_t>(index)];
+  Group group{.finding = Describe(stage, judged), .variation = {}, .key = "stage " + stage.name, .layers = {}};
+  const auto same = std::ranges::find(groups_, group.key, &Group::key);
+  const bool tired = same != groups_.end() && same->stages >= kUnexplainedTrials;
+  if (b_.options.causes && !tired) {
+    // First with what was found so far in force, then without it: a fault may sit in one layer only.
+    for (size_t i = variations_.size(); i-- > 0;) {
+      if (i != 0 && i + 1 != variations_.size()) continue;
+      const Stage* here = variations_[i].model->bound.graph.FindStage(stage.name, stage.layer);
+      if (here == nullptr) continue;
+      const int at = static_cast<int>(here - variations_[i].model->bound.graph.stages.data());
+      Diagnosis diagnosis(evaluator_, slots_, variations_[i], at, Judge(evaluator_, variations_[i], at));
+      if (!diagnosis.before().compared) continue;
+      Explain(diagnosis);
+      group.finding.trials = diagnosis.Trials();
+      const Diagnosis::Tried* best = diagnosis.Best();
+      if (best == nullptr) continue;
+      const Hypothesis& h = best->hypothesis;
+      group.finding.cause = Cause{.name = h.name,
+                                  .a = h.a,
+                                  .b = h.b,
+                                  .evidence = fmt::format("{}: the error falls from {:.3g} to {:.3g}, the floor is {:.3g}", h.detail, judged.error,
+                                                          best->after.error, best->after.floor),
+                                  .error_before = judged.error,
+                                  .error_after = best->after.error,
+                                  .fix = h.fix};
+      group.finding.first.key = h.key;
+      group.finding.first.tensor = h.tensor;
+      group.variation = h.variation;
+      group.key = fmt::format("cause {} {} {}", h.name, h.b.dump(), h.tensor);
+      break;
+    }
+  }
+  AddGroup(std::move(group), stage);
+}
+
+void Walk::AddGroup(Group group, const Stage& stage) {
+  if (group.variation.model != nullptr) variations_.push_back(group.variation);
+  auto same = std::ranges::find(groups_, group.key, &Group::key);
+  if (same == groups_.end()) {
+    groups_.push_back(std::move(group));
+    same = groups_.end() - 1;
+  }
+  ++same->stages;
+  if (same->layers.empty() || same->layers.back() != stage.layer) same->layers.push_back(stage.layer);
+}
+
+void Walk::Finish() {
+  b_.report.coverage.stages_compared += compared_;
+  b_.report.coverage.positions = std::max<int64_t>(b_.report.coverage.positions, evaluator_.tokens());
+  if (compared_ > 0) b_.Covered(Phase::kOps);
+  for (Group& group : groups_) {
+    if (group.layers.size() > 1) group.finding.first.note += fmt::format("; in {} layers", group.layers.size());
+    b_.Add(std::move(group.finding));
+  }
+}
+
+}  // namespace apr::bisect

@@ -1,0 +1,48 @@
+// Walking a recorded run in causal order: each stage against f64 on the run's own inputs. Where the number formats
+// do not explain it, causes are tried; the accepted one is applied from there on, so that further faults show.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compare/bisect/bisection.h"
+#include "compare/bisect/diagnose.h"
+
+namespace apr::bisect {
+
+class Walk {
+ public:
+  // `base`: what the run should have computed. Borrows all three.
+  Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base);
+
+  // Adds findings, scores and coverage to the bisection.
+  void Run();
+
+ private:
+  struct Group {
+    Finding finding;
+    Variation variation;       // that explains it
+    std::string key;           // what makes two failures one finding
+    std::vector<int> layers;
+    int64_t stages = 0;
+  };
+
+  void Visit(int index);
+  bool ExplainedByKnown(const Stage& stage);
+  void Fail(int index, const Judged& judged);
+  void WrongShape(const Stage& stage, const Judged& judged);
+  Finding Describe(const Stage& stage, const Judged& judged) const;
+  void AddGroup(Group group, const Stage& stage);
+  Judged JudgeUnder(const Variation& variation, const Stage& stage);
+  void Finish();
+
+  Bisection& b_;
+  Evaluator& evaluator_;
+  const SlotTable& slots_;
+  std::vector<Variation> variations_;  // [0]: the base; then with what was found; the last is tried first
+  std::vector<Group> groups_;
+  int64_t compared_ = 0;
+};
+
+}  // namespace apr::bisect
