@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "compare/chunk_kernels.h"
 
 namespace apr {
 namespace {
@@ -57,92 +58,33 @@ void AddFinite(ElementDiff& diff, Real a, Real b, int64_t index) {
   Worst(diff, d, index, a, b);
 }
 
-// Sums of a block of elements that are all finite and whose worst is found afterwards: independent
-// lanes, so that the compiler can keep them in vector registers.
 template <typename Real>
-struct BlockSums {
-  static constexpr size_t kLanes = 8;
-  double abs[kLanes] = {}, sq[kLanes] = {}, aa[kLanes] = {}, bb[kLanes] = {}, ab[kLanes] = {}, top[kLanes] = {};
-
-  void Add(const Real* a, const Real* b) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      const double x = a[j];
-      const double y = b[j];
-      const double d = std::abs(x - y);
-      abs[j] += d;
-      sq[j] += d * d;
-      aa[j] += x * x;
-      bb[j] += y * y;
-      ab[j] += x * y;
-      top[j] = d > top[j] ? d : top[j];
-    }
-  }
-  static double Total(const double (&lane)[kLanes]) {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-  }
-};
-
-constexpr size_t kBlock = 4096;
-
-template <typename Real>
-bool AllFinite(const Real* a, const Real* b, size_t n) {
-  // NaN and infinity times zero are NaN, and NaN stays in a sum.
-  Real probe[8] = {};
-  for (size_t i = 0; i + 8 <= n; i += 8) {
-    for (size_t j = 0; j < 8; ++j) probe[j] += a[i + j] * 0 + b[i + j] * 0;
-  }
-  for (const Real p : probe) {
-    if (!(p == 0)) return false;
-  }
-  return true;
-}
-
-// A whole block without NaN or infinity.
-template <typename Real>
-void AddBlock(ElementDiff& diff, const Real* a, const Real* b, int64_t first) {
-  BlockSums<Real> sums;
-  int64_t identical = 0, small = 0, medium = 0;
-  for (size_t i = 0; i < kBlock; i += BlockSums<Real>::kLanes) sums.Add(a + i, b + i);
-  for (size_t i = 0; i < kBlock; ++i) {
-    const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-    identical += d == 0;
-    small += d < 0.001;
-    medium += d < 0.01;
-  }
-  diff.finite += kBlock;
-  diff.identical += identical;
-  diff.small += small - identical;
-  diff.medium += medium - small;
-  diff.large += static_cast<int64_t>(kBlock) - medium;
-  diff.sum_abs += BlockSums<Real>::Total(sums.abs);
-  diff.sum_sq += BlockSums<Real>::Total(sums.sq);
-  diff.sum_aa += BlockSums<Real>::Total(sums.aa);
-  diff.sum_bb += BlockSums<Real>::Total(sums.bb);
-  diff.sum_ab += BlockSums<Real>::Total(sums.ab);
-  const double top = *std::max_element(sums.top, sums.top + BlockSums<Real>::kLanes);
-  if (top == 0 || (diff.max_index >= 0 && !(top > diff.max_abs))) return;
-  for (size_t i = 0; i < kBlock; ++i) {
-    if (std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) == top) {
-      Worst(diff, top, first + static_cast<int64_t>(i), a[i], b[i]);
-      return;
-    }
-  }
-}
-
-template <typename Real>
-void Add(ElementDiff& diff, std::span<const Real> a, std::span<const Real> b, int64_t first) {
-  APR_CHECK(a.size() == b.size());
-  diff.count += static_cast<int64_t>(a.size());
-  size_t i = 0;
-  while (i + kBlock <= a.size()) {
-    if (!AllFinite(a.data() + i, b.data() + i, kBlock)) break;
-    AddBlock(diff, a.data() + i, b.data() + i, first + static_cast<int64_t>(i));
-    i += kBlock;
-  }
-  for (; i < a.size(); ++i) {
+void AddSingly(ElementDiff& diff, std::span<const Real> a, std::span<const Real> b, int64_t first) {
+  for (size_t i = 0; i < a.size(); ++i) {
     const int64_t index = first + static_cast<int64_t>(i);
     if (std::isfinite(a[i]) && std::isfinite(b[i])) AddFinite(diff, a[i], b[i], index);
     else AddNonFinite(diff, a[i], b[i], index);
+  }
+}
+
+// A chunk whose elements and differences are all finite.
+void AddChunk(ElementDiff& diff, const ChunkSums& sums, std::span<const float> a, std::span<const float> b, int64_t first) {
+  const auto count = static_cast<int64_t>(a.size());
+  diff.finite += count;
+  diff.identical += sums.identical;
+  diff.small += sums.below_small - sums.identical;
+  diff.medium += sums.below_medium - sums.below_small;
+  diff.large += count - sums.below_medium;
+  diff.sum_abs += sums.abs;
+  diff.sum_sq += sums.sq;
+  diff.sum_aa += sums.aa;
+  diff.sum_bb += sums.bb;
+  diff.sum_ab += sums.ab;
+  if (sums.max_d == 0 || (diff.max_index >= 0 && !(sums.max_d > diff.max_abs))) return;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::abs(a[i] - b[i]) != sums.max_d) continue;
+    Worst(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])), first + static_cast<int64_t>(i), a[i], b[i]);
+    return;
   }
 }
 
@@ -184,10 +126,31 @@ Json ElementDiff::ToJson() const {
 }
 
 void Accumulate(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first) {
-  Add(diff, a, b, first);
+  AccumulateChunks(diff, a, b, first, 0, nullptr);
 }
+
 void Accumulate(ElementDiff& diff, std::span<const double> a, std::span<const double> b, int64_t first) {
-  Add(diff, a, b, first);
+  APR_CHECK(a.size() == b.size());
+  diff.count += static_cast<int64_t>(a.size());
+  AddSingly(diff, a, b, first);
+}
+
+void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
+                      ChunkStatistics* statistics) {
+  APR_CHECK(a.size() == b.size());
+  const ChunkKernel kernel = ChunkKernelFor(ActiveIsa());
+  diff.count += static_cast<int64_t>(a.size());
+  for (size_t i = 0; i < a.size(); i += kChunk) {
+    const size_t count = std::min<size_t>(kChunk, a.size() - i);
+    const std::span<const float> x = a.subspan(i, count), y = b.subspan(i, count);
+    const int64_t index = first + static_cast<int64_t>(i);
+    const ChunkSums sums = kernel(x.data(), y.data(), static_cast<int>(count), kappa);
+    if (sums.finite) AddChunk(diff, sums, x, y, index);
+    else AddSingly(diff, x, y, index);
+    if (statistics == nullptr) continue;
+    *statistics++ = sums.finite ? ChunkStatistics{static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess}
+                                : ChunkStatistics{INFINITY, INFINITY, INFINITY, INFINITY};
+  }
 }
 
 void Merge(ElementDiff& into, const ElementDiff& next) {

@@ -40,6 +40,16 @@ struct ElementDiff {
 // pieces that are merged must come in index order for equal results.
 void Accumulate(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first);
 void Accumulate(ElementDiff& diff, std::span<const double> a, std::span<const double> b, int64_t first);
+// Of each run of 256 elements, counted from the first: what tells whether the storage types explain it.
+struct ChunkStatistics {
+  float sq = 0;      // sum of (a - b)^2
+  float max_d = 0;   // largest |a - b|
+  float max_a = 0;   // largest |a|
+  float excess = 0;  // largest |a - b| - kappa * |a|; all four infinite where a value is not finite
+};
+// Accumulate, which also fills `statistics` (nullable; one per run) .
+void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
+                      ChunkStatistics* statistics);
 void Merge(ElementDiff& into, const ElementDiff& next);
 
 }  // namespace apr

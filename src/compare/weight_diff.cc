@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "compare/storage_floor.h"
 #include "op/context.h"
 #include "quant/quant.h"
 
@@ -18,104 +18,6 @@ namespace apr {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// Two encoders of one type differ a little in the error they leave, more so with importance weights;
-// a wrong tensor, a wrong type or a permutation is far beyond.
-constexpr double kExplainedRatio = 2.0;
-// The largest single error against the largest that storing the same row causes.
-constexpr double kExplainedPeak = 4.0;
-
-// Rows that are read at a time.
-int64_t RowsPerPiece(int64_t cols) { return std::max<int64_t>(1, 65536 / std::max<int64_t>(cols, 1)); }
-
-void ReadRows(const WeightRef& weight, int64_t first, int64_t count, std::vector<float>& out) {
-  const int64_t cols = weight.cols();
-  out.resize(static_cast<size_t>(count * cols));
-  for (int64_t r = 0; r < count; ++r) {
-    ReadWeightRow(weight, first + r, std::span<float>(out).subspan(static_cast<size_t>(r * cols), static_cast<size_t>(cols)));
-  }
-}
-
-// Elements of both sides, in canonical order, in pieces that are merged in order.
-ElementDiff CompareElements(const WeightRef& a, const WeightRef& b, ThreadPool& pool) {
-  const int64_t piece = RowsPerPiece(a.cols());
-  const int64_t pieces = (a.rows() + piece - 1) / piece;
-  std::vector<ElementDiff> parts(static_cast<size_t>(pieces));
-  pool.ParallelFor(pieces, 1, [&](int64_t begin, int64_t end, int) {
-    std::vector<float> left, right;
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t first = p * piece;
-      const int64_t count = std::min(piece, a.rows() - first);
-      ReadRows(a, first, count, left);
-      ReadRows(b, first, count, right);
-      Accumulate(parts[static_cast<size_t>(p)], left, right, first * a.cols());
-    }
-  });
-  ElementDiff out;
-  for (const ElementDiff& part : parts) Merge(out, part);
-  return out;
-}
-
-struct Expected {
-  double rmse = 0;
-  double peak = 0;  // largest single error in the row of the worst element
-};
-
-// What storing `values` as `dtype` does to them: encoded by this project's own encoder.
-Expected MeasureStorage(DType dtype, std::span<const float> values, int64_t cols) {
-  if (dtype == DType::kF32 || dtype == DType::kF64) return {};
-  const auto rows = static_cast<int64_t>(values.size()) / cols;
-  const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{rows, cols});
-  double square = 0;
-  for (const float v : values) square += static_cast<double>(v) * v;
-  if (!CanEncode(dtype) || !bytes) {
-    const double rms = std::sqrt(square / static_cast<double>(std::max<size_t>(values.size(), 1)));
-    return {TypicalRelativeError(dtype) * rms, 8 * TypicalRelativeError(dtype) * rms};
-  }
-  std::vector<std::byte> encoded(*bytes);
-  EncodeRows(dtype, values.data(), rows, cols, nullptr, encoded.data());
-  std::vector<float> decoded(values.size());
-  DecodeTensor({dtype, Shape{rows, cols}, encoded}, decoded);
-  ElementDiff diff;
-  Accumulate(diff, values, decoded, 0);
-  return {diff.rmse(), diff.max_abs};
-}
-
-// Rows spread over the tensor on which the storage error is measured.
-std::vector<float> SampleRows(const WeightRef& weight) {
-  constexpr int64_t kSampleElements = 32768;
-  const int64_t cols = weight.cols();
-  const int64_t want = std::clamp<int64_t>(kSampleElements / std::max<int64_t>(cols, 1), 1, weight.rows());
-  std::vector<float> out, row;
-  for (int64_t i = 0; i < want; ++i) {
-    ReadRows(weight, i * weight.rows() / want, 1, row);
-    out.insert(out.end(), row.begin(), row.end());
-  }
-  return out;
-}
-
-bool AllFinite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
-// The error that A's and B's types explain together: each is measured on the other side's values, which
-// carry the finer type's information; f32 rounding of an offset counts too.
-Expected ExpectedError(const WeightRef& a, const WeightRef& b, std::span<const float> values_a,
-                       std::span<const float> values_b, int64_t cols) {
-  Expected out;
-  if (!AllFinite(values_a) || !AllFinite(values_b)) return out;
-  const Expected of_b = MeasureStorage(b.view.dtype, values_a, cols);
-  const Expected of_a = MeasureStorage(a.view.dtype, values_b, cols);
-  double rounding = 0;
-  if (a.add != 0 || b.add != 0) {
-    float top = 0;
-    for (const float v : values_a) top = std::max(top, std::abs(v));
-    rounding = 0x1p-24 * (1 + top);
-  }
-  out.rmse = std::sqrt(of_a.rmse * of_a.rmse + of_b.rmse * of_b.rmse + rounding * rounding);
-  out.peak = of_a.peak + of_b.peak + 2 * rounding;
-  return out;
-}
 
 std::string StatusOf(const ElementDiff& diff) {
   if (diff.count == 0) return "Critical";
@@ -126,40 +28,34 @@ std::string StatusOf(const ElementDiff& diff) {
   return diff.max_abs < 1.0 ? "LargeDiff" : "Critical";
 }
 
-std::string TypesText(const WeightRow& row) {
-  return row.dtype_a == row.dtype_b ? std::string(NameOf(row.dtype_a)) : fmt::format("{} against {}", NameOf(row.dtype_a), NameOf(row.dtype_b));
-}
-
-// Judges a row whose elements were compared.
-void Judge(WeightRow& row, const WeightPair& pair) {
+// Judges a row whose shapes agree.
+void JudgeRow(WeightRow& row, const WeightPair& pair, ThreadPool& pool) {
+  StorageJudgement judged = JudgeStorage(ValuesOf(pair.a), ValuesOf(pair.b), pool);
+  row.diff = judged.diff;
+  row.expected_rmse = judged.expected_rmse;
+  row.ratio = judged.ratio;
+  row.bad_runs = judged.bad_count;
+  row.status = StatusOf(row.diff);
+  const std::string types = TypesText(row.dtype_a, row.dtype_b);
   if (row.diff.is_identical()) {
     row.verdict = WeightVerdict::kIdentical;
     row.explanation = "every element is equal";
-    return;
-  }
-  if (row.diff.has_nonfinite_difference()) {
+  } else if (judged.explained) {
+    row.verdict = WeightVerdict::kExplained;
+    row.explanation = fmt::format("{}: {:.2f} x the error these types must have", types, row.ratio);
+  } else if (row.diff.has_nonfinite_difference()) {
     row.ratio = kInfinity;
     row.explanation = fmt::format("NaN or infinity: {} and {} in A, {} and {} in B", row.diff.nan_a, row.diff.inf_a, row.diff.nan_b, row.diff.inf_b);
-    return;
-  }
-  const int64_t cols = pair.a.cols();
-  const Expected expected = ExpectedError(pair.a, pair.b, SampleRows(pair.a), SampleRows(pair.b), cols);
-  row.expected_rmse = expected.rmse;
-  row.ratio = expected.rmse > 0 ? row.diff.rmse() / expected.rmse : kInfinity;
-  std::vector<float> worst_a, worst_b;
-  ReadRows(pair.a, row.diff.max_index / cols, 1, worst_a);
-  ReadRows(pair.b, row.diff.max_index / cols, 1, worst_b);
-  const double peak = ExpectedError(pair.a, pair.b, worst_a, worst_b, cols).peak;
-  const bool few = row.ratio <= kExplainedRatio && row.diff.max_abs > kExplainedPeak * peak;
-  if (row.ratio <= kExplainedRatio && !few) {
-    row.verdict = WeightVerdict::kExplained;
-    row.explanation = fmt::format("{}: {:.2f} x the error these types must have", TypesText(row), row.ratio);
-  } else if (few) {
-    row.explanation = fmt::format("{}: as close as the types allow but for single elements: {} against {}", TypesText(row), row.diff.a_at_max, row.diff.b_at_max);
-  } else if (expected.rmse == 0) {
-    row.explanation = fmt::format("{}: nothing may differ, yet {} of {} elements do", TypesText(row), row.diff.count - row.diff.identical, row.diff.count);
+  } else if (judged.mean_explained) {
+    row.explanation = fmt::format("{}: as close as the types allow but for {} of {} runs of 256 elements: {} against {}", types,
+                                  judged.bad_count, judged.chunks, row.diff.a_at_max, row.diff.b_at_max);
+  } else if (row.expected_rmse == 0 || judged.bad_count == judged.chunks) {
+    row.ratio = row.expected_rmse > 0 ? row.diff.rmse() / row.expected_rmse : kInfinity;
+    row.explanation = std::isinf(row.ratio) ? fmt::format("{}: nothing may differ, yet {} of {} elements do", types, row.diff.count - row.diff.identical, row.diff.count)
+                                            : fmt::format("{}: {:.1f} x the error these types must have", types, row.ratio);
   } else {
-    row.explanation = fmt::format("{}: {:.1f} x the error these types must have", TypesText(row), row.ratio);
+    row.ratio = row.diff.rmse() / row.expected_rmse;
+    row.explanation = fmt::format("{}: {:.1f} x the error these types must have", types, row.ratio);
   }
 }
 
@@ -202,10 +98,6 @@ const char* WeightVerdictName(WeightVerdict verdict) {
   return "?";
 }
 
-double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
-  return MeasureStorage(dtype, values, cols).rmse;
-}
-
 WeightRow CompareWeights(const WeightPair& pair, bool transpose_aware, ThreadPool& pool) {
   WeightRow row;
   row.name = pair.name;
@@ -219,11 +111,9 @@ WeightRow CompareWeights(const WeightPair& pair, bool transpose_aware, ThreadPoo
                        row.shape_a[1] == row.shape_b[0];
   if (!CanDecode(row.dtype_a) || !CanDecode(row.dtype_b)) {
     row.verdict = WeightVerdict::kShape;
-    row.explanation = fmt::format("{} cannot be decoded", TypesText(row));
+    row.explanation = fmt::format("{} cannot be decoded", TypesText(row.dtype_a, row.dtype_b));
   } else if (row.shape_a == row.shape_b && row.shape_a.num_elements() > 0) {
-    row.diff = CompareElements(pair.a, pair.b, pool);
-    row.status = StatusOf(row.diff);
-    Judge(row, pair);
+    JudgeRow(row, pair, pool);
     return row;
   } else if (swapped) {
     JudgeSwapped(row, pair, transpose_aware);
@@ -294,6 +184,7 @@ Json WeightRow::ToJson() const {
               {"explanation", explanation},
               {"expected_rmse", JsonNumber(expected_rmse)},
               {"error_ratio", JsonNumber(ratio)},
+              {"bad_runs", bad_runs},
               {"coordinate", Coordinate()},
               {"status", status}};
   out.update(diff.ToJson());

@@ -12,6 +12,7 @@
 #include "compare/element_diff.h"
 #include "format/model_file.h"
 #include "graph/weight.h"
+#include "model/model.h"
 #include "tensor/tensor.h"
 
 namespace apr {
@@ -21,6 +22,7 @@ struct WeightPair {
   std::string name;             // Hugging Face name (the file's own where no model is known)
   std::string name_a, name_b;   // as the files spell it
   WeightRef a, b;               // canonical orientation, same order of elements if shapes agree
+  std::optional<SlotKey> key;   // where the pair was made through slots
 };
 
 // The two files side by side: what meets what, and what is alone. Holds both files open.
@@ -29,6 +31,7 @@ struct WeightPairs {
   std::vector<std::string> only_a, only_b;
   std::string basis;                     // "slots of qwen2" or "tensor names"
   std::shared_ptr<const ModelFile> file_a, file_b;
+  std::optional<ModelConfig> config;     // of A, where the pairs were made through slots
 };
 // Through the transform tables when both files are models of known architectures, else by name
 // (GGUF names mapped to Hugging Face ones). Tied heads meet stored ones: a head that one side stores
@@ -51,6 +54,7 @@ struct WeightRow {
   ElementDiff diff;
   double expected_rmse = 0;   // that the storage types explain
   double ratio = 0;           // rmse / expected_rmse; infinite if nothing may differ and something does
+  int64_t bad_runs = 0;       // runs of 256 elements that the storage types do not explain
   WeightVerdict verdict = WeightVerdict::kDifferent;
   std::string explanation;    // one sentence
   std::string status;         // Identical, NearlyIdentical, SmallDiff, MediumDiff, LargeDiff, Critical, Transposed
@@ -79,11 +83,10 @@ struct WeightDiffOptions {
 };
 WeightDiff DiffWeights(const WeightPairs& pairs, const WeightDiffOptions& options, ThreadPool& pool);
 
+// The slots of two tables of one architecture side by side; a tied head meets a stored one.
+void PairSlots(const Architecture& architecture, const ModelConfig& config, SlotTable a, SlotTable b, WeightPairs& out);
+
 // One pair: elements, expected error, verdict. The work of one row of DiffWeights.
 WeightRow CompareWeights(const WeightPair& pair, bool transpose_aware, ThreadPool& pool);
-
-// Root mean square error that storing `values` (rows x cols of a weight) as `dtype` causes, found by
-// doing it with this project's encoder, or from the type's typical error where there is none.
-double StorageError(DType dtype, std::span<const float> values, int64_t cols);
 
 }  // namespace apr

@@ -1,6 +1,7 @@
 // PairWeights of weight_diff.h.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "compare/weight_diff.h"
@@ -49,32 +50,6 @@ void AddTiedHead(SlotTable& table, const SlotTable& other) {
   table.slots[head] = source->second;
 }
 
-void PairBySlots(Side& a, Side& b, WeightPairs& out) {
-  out.basis = "slots of " + std::string(a.architecture->name);
-  AddTiedHead(a.slots, b.slots);
-  AddTiedHead(b.slots, a.slots);
-  for (const auto& [key, slot] : a.slots.slots) {
-    const std::string name = HfName(*a.architecture, key);
-    const auto other = b.slots.slots.find(key);
-    if (other == b.slots.slots.end()) {
-      out.only_a.push_back(name);
-      continue;
-    }
-    out.pairs.push_back({name, slot.tensor->name, other->second.tensor->name, slot.weight, other->second.weight});
-  }
-  for (const auto& [key, slot] : b.slots.slots) {
-    if (a.slots.slots.count(key) == 0) out.only_b.push_back(HfName(*b.architecture, key));
-  }
-  // Tensors that no table names may still meet by name.
-  const auto& left_b = b.slots.unclaimed;
-  for (const std::string& name : a.slots.unclaimed) {
-    if (std::find(left_b.begin(), left_b.end(), name) == left_b.end()) out.only_a.push_back(name);
-  }
-  for (const std::string& name : left_b) {
-    if (std::find(a.slots.unclaimed.begin(), a.slots.unclaimed.end(), name) == a.slots.unclaimed.end()) out.only_b.push_back(name);
-  }
-}
-
 // The Hugging Face name that a Llama-shaped GGUF name stands for, or the name itself.
 std::string CanonicalName(const std::string& name) {
   const auto find_layer = [&](std::string_view pattern, int& layer) {
@@ -115,7 +90,7 @@ void PairByNames(const Side& a, const Side& b, WeightPairs& out) {
       out.only_a.push_back(name);
       continue;
     }
-    WeightPair pair{name, info->name, other->second->name, {}, {}};
+    WeightPair pair{name, info->name, other->second->name, {}, {}, {}};
     pair.a.view = a.file->View(*info);
     pair.b.view = b.file->View(*other->second);
     out.pairs.push_back(std::move(pair));
@@ -127,13 +102,39 @@ void PairByNames(const Side& a, const Side& b, WeightPairs& out) {
 
 }  // namespace
 
+void PairSlots(const Architecture& architecture, const ModelConfig& config, SlotTable a, SlotTable b, WeightPairs& out) {
+  out.basis = "slots of " + std::string(architecture.name);
+  out.config = config;
+  AddTiedHead(a, b);
+  AddTiedHead(b, a);
+  for (const auto& [key, slot] : a.slots) {
+    const std::string name = HfName(architecture, key);
+    const auto other = b.slots.find(key);
+    if (other == b.slots.end()) {
+      out.only_a.push_back(name);
+      continue;
+    }
+    out.pairs.push_back({name, slot.tensor->name, other->second.tensor->name, slot.weight, other->second.weight, key});
+  }
+  for (const auto& [key, slot] : b.slots) {
+    if (a.slots.count(key) == 0) out.only_b.push_back(HfName(architecture, key));
+  }
+  // Tensors that no table names may still meet by name.
+  for (const std::string& name : a.unclaimed) {
+    if (std::find(b.unclaimed.begin(), b.unclaimed.end(), name) == b.unclaimed.end()) out.only_a.push_back(name);
+  }
+  for (const std::string& name : b.unclaimed) {
+    if (std::find(a.unclaimed.begin(), a.unclaimed.end(), name) == a.unclaimed.end()) out.only_b.push_back(name);
+  }
+}
+
 WeightPairs PairWeights(std::shared_ptr<const ModelFile> a, std::shared_ptr<const ModelFile> b) {
   Side side_a = Resolve(std::move(a));
   Side side_b = Resolve(std::move(b));
   WeightPairs out;
   out.file_a = side_a.file;
   out.file_b = side_b.file;
-  if (SameFamily(side_a, side_b)) PairBySlots(side_a, side_b, out);
+  if (SameFamily(side_a, side_b)) PairSlots(*side_a.architecture, side_a.config, std::move(side_a.slots), std::move(side_b.slots), out);
   else PairByNames(side_a, side_b, out);
   std::sort(out.pairs.begin(), out.pairs.end(), [](const WeightPair& x, const WeightPair& y) { return x.name < y.name; });
   std::sort(out.only_a.begin(), out.only_a.end());

@@ -16,8 +16,9 @@ bool UsesExpert(const TensorRule& rule) { return rule.name.find("{E}") != std::s
 
 class Binder {
  public:
-  Binder(const ModelFile& file, const Architecture& arch, const ModelConfig& config)
-      : file_(file), config_(config), rules_(file.container() == Container::kGguf ? arch.gguf_names : arch.hf) {}
+  // `problems` null: they are thrown.
+  Binder(const ModelFile& file, const Architecture& arch, const ModelConfig& config, std::vector<BindProblem>* problems)
+      : problems_(problems), file_(file), config_(config), rules_(file.container() == Container::kGguf ? arch.gguf_names : arch.hf) {}
 
   SlotTable Run() {
     for (const TensorRule& rule : rules_) {
@@ -49,10 +50,15 @@ class Binder {
         out_.slots[key] = {std::move(weight), info, &rule};
       }
     } catch (const Error& e) {
+      if (problems_ != nullptr) {
+        problems_->push_back({info, &rule, std::move(keys), e.message()});
+        return;
+      }
       throw e.With({.file = file_.files()[static_cast<size_t>(info->file)]->path(), .tensor = info->name, .offset = info->offset});
     }
   }
 
+  std::vector<BindProblem>* problems_;
   const ModelFile& file_;
   const ModelConfig& config_;
   const std::vector<TensorRule>& rules_;
@@ -63,7 +69,11 @@ class Binder {
 }  // namespace
 
 SlotTable BindSlots(const ModelFile& file, const Architecture& arch, const ModelConfig& config) {
-  return Binder(file, arch, config).Run();
+  return Binder(file, arch, config, nullptr).Run();
+}
+
+SlotTable BindSlots(const ModelFile& file, const Architecture& arch, const ModelConfig& config, std::vector<BindProblem>& problems) {
+  return Binder(file, arch, config, &problems).Run();
 }
 
 std::string HfName(const Architecture& arch, const SlotKey& key) {

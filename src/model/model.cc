@@ -15,16 +15,6 @@
 namespace apr {
 namespace {
 
-// Tensors that training frameworks store beside the parameters and that the computation derives
-// anew: rotary frequencies and causal masks.
-bool IsDerivedBuffer(const std::string& name) {
-  for (const std::string_view suffix : {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                        ".attention.masked_bias"}) {
-    if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
-  }
-  return false;
-}
-
 class Loader {
  public:
   Loader(const ModelFile& file, const Architecture& arch, const SlotTable& slots) : file_(file), arch_(arch), slots_(slots) {}
@@ -100,6 +90,14 @@ void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
   if (table.scaling != "longrope" || !table.factors.empty()) return;
   table.factors = read(Slot::kRopeFactorsShort);
   table.long_factors = read(Slot::kRopeFactorsLong);
+}
+
+bool IsDerivedBuffer(const std::string& name) {
+  for (const std::string_view suffix : {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                        ".attention.masked_bias"}) {
+    if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
+  }
+  return false;
 }
 
 std::shared_ptr<const Model> Model::Load(std::shared_ptr<const ModelFile> file) {

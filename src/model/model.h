@@ -34,6 +34,20 @@ SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, con
 // Per-frequency factors that a GGUF keeps as tensors (llama.cpp: rope_freqs, rope_factors_*) become part
 // of the configuration. Throws kModelLoad.
 void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config);
+// A tensor that a rule names and that could not become its slots.
+struct BindProblem {
+  const TensorInfo* tensor = nullptr;
+  const TensorRule* rule = nullptr;
+  std::vector<SlotKey> keys;
+  std::string what;
+};
+// The same, with problems collected instead of thrown.
+SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, const ModelConfig& config,
+                    std::vector<BindProblem>& problems);
+
+// Tensors that training frameworks store beside the parameters and that the computation derives anew:
+// rotary frequencies and causal masks.
+bool IsDerivedBuffer(const std::string& name);
 
 // Canonical Hugging Face name of a slot; for a part of a fused tensor "name[q]".
 std::string HfName(const Architecture& architecture, const SlotKey& key);

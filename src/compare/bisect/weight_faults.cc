@@ -1,0 +1,319 @@
+// See weight_faults.h.
+#include "compare/bisect/weight_faults.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "base/progress.h"
+#include "format/packed_weights.h"
+#include "op/context.h"
+
+namespace apr::bisect {
+namespace {
+
+// Tensors that nothing explains after which the two are taken for different weights altogether.
+constexpr int kUnexplainedLimit = 12;
+
+std::string WithoutPart(const std::string& name) { return name.substr(0, name.find('[')); }
+
+bool IsBias(const SlotKey& key) { return std::string_view(SlotName(key.slot)).ends_with("_bias"); }
+bool IsRopeFactor(const SlotKey& key) {
+  return key.slot == Slot::kRopeFactors || key.slot == Slot::kRopeFactorsLong || key.slot == Slot::kRopeFactorsShort;
+}
+
+bool IsZero(const WeightRef& weight) {
+  const std::vector<float> values = ReadWeightF32(weight);
+  return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
+}
+
+std::vector<int64_t> CoordinateOf(int64_t index, const Shape& shape) {
+  std::vector<int64_t> out(static_cast<size_t>(shape.ndim()));
+  for (int i = shape.ndim() - 1; i >= 0; --i) {
+    out[static_cast<size_t>(i)] = index % shape[i];
+    index /= shape[i];
+  }
+  return out;
+}
+
+int64_t LayerInName(const std::string& name) {
+  for (const std::string_view mark : {"layers.", "blk.", ".h."}) {
+    const size_t at = name.find(mark);
+    if (at == std::string::npos) continue;
+    const size_t first = at + mark.size();
+    size_t end = first;
+    while (end < name.size() && name[end] >= '0' && name[end] <= '9' && end - first < 6) ++end;
+    if (end > first) return std::stoll(name.substr(first, end - first));
+  }
+  return -1;
+}
+
+class Comparison {
+ public:
+  Comparison(const WeightPairs& pairs, bool causes, ThreadPool& pool) : pairs_(pairs), causes_(causes), pool_(pool), search_(pairs, pool) {}
+
+  void Values(WeightComparison& out) {
+    uint64_t total = 0;
+    for (const WeightPair& pair : pairs_.pairs) total += pair.a.view.bytes.size();
+    Progress progress("comparing weights", total);
+    int unexplained = 0;
+    for (size_t i = 0; i < pairs_.pairs.size(); ++i) {
+      const WeightPair& pair = pairs_.pairs[i];
+      progress.Add(pair.a.view.bytes.size());
+      const bool same_shape = pair.a.view.shape == pair.b.view.shape && pair.a.view.shape.num_elements() > 0;
+      if (!same_shape) {
+        out.faults.push_back(Shapes(i));
+        continue;
+      }
+      const StorageJudgement judged = JudgeStorage(ValuesOf(pair.a), ValuesOf(pair.b), pool_);
+      ++out.compared;
+      if (judged.explained) {
+        out.rounded += !judged.diff.is_identical();
+        continue;
+      }
+      out.truncated |= unexplained >= kUnexplainedLimit;
+      out.faults.push_back(Values(i, judged, causes_ && unexplained < kUnexplainedLimit));
+      unexplained += causes_ && out.faults.back().why.cause.empty();
+    }
+  }
+
+  // A pair whose shapes contradict each other.
+  WeightFault Shapes(size_t i) {
+    const WeightPair& pair = pairs_.pairs[i];
+    WeightFault fault = Begin(pair);
+    fault.shape_a = pair.a.view.shape.ToString();
+    fault.shape_b = pair.b.view.shape.ToString();
+    if (causes_) fault.why = search_.Explain(i, nullptr);
+    if (!fault.why.cause.empty()) return fault;
+    fault.why.cause = "wrong_shape";
+    fault.why.group = "wrong_shape " + (pair.key ? std::string(SlotName(pair.key->slot)) : pair.name);
+    fault.why.a = fault.shape_a;
+    fault.why.b = fault.shape_b;
+    fault.why.evidence = fmt::format("{} has shape {} in A and {} in B", fault.tensor, fault.shape_a, fault.shape_b);
+    fault.why.fix = "write the tensor with the shape that the configuration demands";
+    return fault;
+  }
+
+ private:
+  static WeightFault Begin(const WeightPair& pair) {
+    WeightFault fault;
+    if (pair.key) fault.keys = {*pair.key};
+    fault.tensor = WithoutPart(pair.name);
+    fault.name_b = pair.name_b;
+    fault.layer = pair.key ? pair.key->layer : LayerInName(pair.name);
+    return fault;
+  }
+
+  WeightFault Values(size_t i, const StorageJudgement& judged, bool search) {
+    const WeightPair& pair = pairs_.pairs[i];
+    WeightFault fault = Begin(pair);
+    if (search) {
+      fault.why = search_.Explain(i, &judged);
+    } else {
+      fault.why.error_before = judged.error();
+      fault.why.floor = judged.floor();
+    }
+    const int64_t index = fault.why.index >= 0 ? fault.why.index : judged.diff.max_index;
+    if (index >= 0) {
+      fault.coordinate = CoordinateOf(index, pair.a.view.shape);
+      fault.value_a = ValuesOf(pair.a).Range(index, 1)[0];
+      fault.value_b = ValuesOf(pair.b).Range(index, 1)[0];
+    }
+    if (pair.key && IsRopeFactor(*pair.key)) {
+      fault.why.cause = "rope_scaling";
+      fault.why.group = "rope_scaling";
+      fault.why.evidence = fmt::format("the rope factors in {} are not A's: {} against {}", pair.name_b, *fault.value_a, *fault.value_b);
+      fault.why.fix = "write the factors that the model's rope scaling gives";
+    }
+    return fault;
+  }
+
+  const WeightPairs& pairs_;
+  const bool causes_;
+  ThreadPool& pool_;
+  WeightSearch search_;
+};
+
+// Slots that one side lacks, and tensors that nothing names.
+class Presence {
+ public:
+  Presence(const BoundSide& a, const BoundSide& b, const std::function<bool(const SlotKey&)>& reads) : a_(a), b_(b), reads_(reads) {
+    for (const BindProblem& p : b.problems) broken_.insert(p.keys.begin(), p.keys.end());
+    for (const PackedWeight& weight : FindPackedWeights(*b.file)) packed_.insert(weight.parts.begin(), weight.parts.end());
+  }
+
+  void Run(WeightComparison& out) {
+    for (const auto& [key, slot] : a_.slots.slots) {
+      if (b_.slots.slots.count(key) == 0) MissingSlot(key, slot, out);
+    }
+    for (const auto& [key, slot] : b_.slots.slots) {
+      if (a_.slots.slots.count(key) == 0) ExtraSlot(key, slot, out);
+    }
+    const std::vector<std::string>& of_a = a_.slots.unclaimed;
+    for (const std::string& name : b_.slots.unclaimed) {
+      if (std::ranges::find(of_a, name) != of_a.end() || IsDerivedBuffer(name) || packed_.count(name) > 0) continue;
+      WeightFault fault = Extra(name, name, LayerInName(name));
+      fault.why.evidence = fmt::format("B holds {}, which A does not hold and no table of {} names", name, b_.architecture->name);
+      out.only_b.push_back(name);
+      out.faults.push_back(std::move(fault));
+    }
+    for (const std::string& name : of_a) {
+      const std::vector<std::string>& of_b = b_.slots.unclaimed;
+      if (std::ranges::find(of_b, name) == of_b.end() && !IsDerivedBuffer(name)) out.only_a.push_back(name);
+    }
+  }
+
+ private:
+  bool Ties(const SlotKey& key) const {
+    // Where one side stores the head and the other ties it, the embedding was compared with it.
+    return key.slot == Slot::kHead;
+  }
+
+  void MissingSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
+    const std::string name = HfName(*a_.architecture, key);
+    if (broken_.count(key) > 0 || IsRopeFactor(key)) return;
+    if (Ties(key) && (b_.config->tie_embeddings || a_.config->tie_embeddings)) return;
+    out.only_a.push_back(name);
+    if (!reads_(key)) return;
+    WeightFault fault;
+    fault.keys = {key};
+    fault.tensor = WithoutPart(name);
+    fault.layer = key.layer;
+    fault.why.cause = IsBias(key) ? "missing_bias" : "missing_tensor";
+    fault.why.group = IsBias(key) ? "missing_bias" : std::string("missing_tensor ") + SlotName(key.slot);
+    fault.why.evidence = fmt::format("A's {} {} has no counterpart in B", name, slot.weight.view.shape.ToString());
+    fault.why.fix = fmt::format("convert again with {}", fault.tensor);
+    fault.no_effect = IsBias(key) && IsZero(slot.weight);
+    out.faults.push_back(std::move(fault));
+  }
+
+  void ExtraSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
+    if (IsRopeFactor(key) || (Ties(key) && (a_.config->tie_embeddings || b_.config->tie_embeddings))) return;
+    for (const BindProblem& p : a_.problems) {
+      if (std::ranges::find(p.keys, key) != p.keys.end()) return;
+    }
+    const std::string name = HfName(*a_.architecture, key);
+    WeightFault fault = Extra(WithoutPart(name), slot.tensor->name, key.layer);
+    fault.keys = {key};
+    fault.why.group = std::string("extra_tensor ") + SlotName(key.slot);
+    fault.why.evidence = fmt::format("B holds {} {} ({}), A does not", slot.tensor->name, slot.weight.view.shape.ToString(), name);
+    fault.no_effect = IsBias(key) && IsZero(slot.weight);
+    out.only_b.push_back(name);
+    out.faults.push_back(std::move(fault));
+  }
+
+  static WeightFault Extra(const std::string& tensor, const std::string& name_b, int64_t layer) {
+    WeightFault fault;
+    fault.tensor = tensor;
+    fault.name_b = name_b;
+    fault.layer = layer;
+    fault.why.cause = "extra_tensor";
+    fault.why.group = "extra_tensor";
+    fault.why.fix = "leave the tensor out, or find out which model it belongs to";
+    return fault;
+  }
+
+  const BoundSide& a_;
+  const BoundSide& b_;
+  const std::function<bool(const SlotKey&)>& reads_;
+  std::set<SlotKey> broken_;
+  std::set<std::string> packed_;
+};
+
+// A tensor of B in its own shape beside the slot that it should have become.
+void AddBroken(const BoundSide& a, const BoundSide& b, WeightPairs& pairs) {
+  for (const BindProblem& p : b.problems) {
+    for (const SlotKey& key : p.keys) {
+      const auto slot = a.slots.slots.find(key);
+      if (slot == a.slots.slots.end()) continue;
+      WeightPair pair{HfName(*a.architecture, key), slot->second.tensor->name, p.tensor->name, slot->second.weight, {}, key};
+      pair.b.view = b.file->View(*p.tensor);
+      pairs.pairs.push_back(std::move(pair));
+      break;  // one fault for the tensor, whatever it holds
+    }
+  }
+}
+
+}  // namespace
+
+BoundSide BindSide(std::shared_ptr<const ModelFile> file, const Architecture& architecture, const ModelConfig& config) {
+  BoundSide out;
+  out.file = std::move(file);
+  out.architecture = &architecture;
+  out.config = &config;
+  out.slots = BindSlots(*out.file, architecture, config, out.problems);
+  return out;
+}
+
+WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std::function<bool(const SlotKey&)>& reads, bool causes,
+                              ThreadPool& pool) {
+  WeightPairs pairs;
+  pairs.file_a = a.file;
+  pairs.file_b = b.file;
+  PairSlots(*a.architecture, *a.config, a.slots, b.slots, pairs);
+  pairs.only_a.clear();
+  pairs.only_b.clear();
+  AddBroken(a, b, pairs);
+  WeightComparison out;
+  out.basis = pairs.basis;
+  Comparison(pairs, causes, pool).Values(out);
+  Presence(a, b, reads).Run(out);
+  return out;
+}
+
+WeightComparison CompareNamed(std::shared_ptr<const ModelFile> a, std::shared_ptr<const ModelFile> b, bool causes, ThreadPool& pool) {
+  const WeightPairs pairs = PairWeights(std::move(a), std::move(b));
+  WeightComparison out;
+  out.basis = pairs.basis;
+  out.only_a = pairs.only_a;
+  out.only_b = pairs.only_b;
+  Comparison(pairs, causes, pool).Values(out);
+  for (const std::string& name : pairs.only_a) {
+    WeightFault fault;
+    fault.tensor = name;
+    fault.layer = LayerInName(name);
+    const bool bias = name.ends_with("bias");
+    fault.why.cause = bias ? "missing_bias" : "missing_tensor";
+    fault.why.group = fault.why.cause;
+    fault.why.evidence = fmt::format("A holds {}, B does not", name);
+    fault.why.fix = "convert again with this tensor";
+    if (!IsDerivedBuffer(name)) out.faults.push_back(std::move(fault));
+  }
+  for (const std::string& name : pairs.only_b) {
+    WeightFault fault;
+    fault.tensor = fault.name_b = name;
+    fault.layer = LayerInName(name);
+    fault.why.cause = fault.why.group = "extra_tensor";
+    fault.why.evidence = fmt::format("B holds {}, A does not", name);
+    fault.why.fix = "leave the tensor out, or find out which model it belongs to";
+    if (!IsDerivedBuffer(name)) out.faults.push_back(std::move(fault));
+  }
+  return out;
+}
+
+std::vector<FaultGroup> GroupFaults(std::vector<WeightFault> faults, const std::function<std::pair<int64_t, int64_t>(const SlotKey&)>& order) {
+  const auto place = [&](const WeightFault& f) {
+    return f.keys.empty() ? std::pair<int64_t, int64_t>{int64_t{1} << 50, f.layer} : order(f.keys.front());
+  };
+  std::vector<std::pair<std::pair<int64_t, int64_t>, size_t>> ranked;
+  for (size_t i = 0; i < faults.size(); ++i) ranked.push_back({place(faults[i]), i});
+  std::stable_sort(ranked.begin(), ranked.end());
+  std::vector<FaultGroup> out;
+  const auto belongs = [](const FaultGroup& group, const WeightFault& fault) {
+    if (group.front().why.cause != fault.why.cause || group.front().no_effect != fault.no_effect) return false;
+    if (group.front().why.group == fault.why.group) return true;
+    // One tensor of B that serves as two slots (a tied head, a fused tensor).
+    return !fault.name_b.empty() && !fault.why.cause.empty() &&
+           std::ranges::any_of(group.members, [&](const WeightFault& m) { return m.name_b == fault.name_b; });
+  };
+  for (const auto& [unused, i] : ranked) {
+    const auto it = std::ranges::find_if(out, [&](const FaultGroup& group) { return belongs(group, faults[i]); });
+    if (it != out.end()) it->members.push_back(std::move(faults[i]));
+    else out.push_back({{std::move(faults[i])}});
+  }
+  return out;
+}
+
+}  // namespace apr::bisect

@@ -1,0 +1,84 @@
+// The definition of chunk_kernels.h, and the choice among its kernels.
+#include <algorithm>
+#include <cmath>
+
+#include "compare/chunk_kernels.h"
+
+namespace apr {
+namespace {
+
+constexpr int kLanes = 16;
+
+struct Lanes {
+  double abs[kLanes] = {}, sq[kLanes] = {}, aa[kLanes] = {}, bb[kLanes] = {}, ab[kLanes] = {};
+  float max_d[kLanes] = {}, max_a[kLanes] = {}, excess[kLanes] = {}, probe[kLanes] = {};
+  int32_t identical = 0, below_small = 0, below_medium = 0;
+
+  void Add(const float* a, const float* b, float kappa) {
+    for (int j = 0; j < kLanes; ++j) {
+      const float d = std::abs(a[j] - b[j]);
+      const float size = std::abs(a[j]);
+      const double x = a[j], y = b[j], z = d;
+      abs[j] += z;
+      sq[j] += z * z;
+      aa[j] += x * x;
+      bb[j] += y * y;
+      ab[j] += x * y;
+      probe[j] += a[j] * 0.0f + b[j] * 0.0f + d * 0.0f;  // NaN once anything is not finite
+      max_d[j] = d > max_d[j] ? d : max_d[j];
+      max_a[j] = size > max_a[j] ? size : max_a[j];
+      const float over = d - kappa * size;
+      excess[j] = over > excess[j] ? over : excess[j];
+      identical += d == 0.0f;
+      below_small += d < 0.001f;
+      below_medium += d < 0.01f;
+    }
+  }
+
+  static double Total(const double (&lane)[kLanes]) {
+    double half[8];
+    for (int j = 0; j < 8; ++j) half[j] = lane[j] + lane[j + 8];
+    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+  }
+};
+
+}  // namespace
+
+ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float kappa) {
+  Lanes lanes;
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) lanes.Add(a + i, b + i, kappa);
+  const int rest = count - i;
+  if (rest > 0) {
+    float x[kLanes] = {}, y[kLanes] = {};
+    std::copy(a + i, a + count, x);
+    std::copy(b + i, b + count, y);
+    lanes.Add(x, y, kappa);
+  }
+  const int padding = rest > 0 ? kLanes - rest : 0;
+  ChunkSums out;
+  out.abs = Lanes::Total(lanes.abs);
+  out.sq = Lanes::Total(lanes.sq);
+  out.aa = Lanes::Total(lanes.aa);
+  out.bb = Lanes::Total(lanes.bb);
+  out.ab = Lanes::Total(lanes.ab);
+  out.max_d = *std::max_element(lanes.max_d, lanes.max_d + kLanes);
+  out.max_a = *std::max_element(lanes.max_a, lanes.max_a + kLanes);
+  out.excess = *std::max_element(lanes.excess, lanes.excess + kLanes);
+  out.identical = lanes.identical - padding;
+  out.below_small = lanes.below_small - padding;
+  out.below_medium = lanes.below_medium - padding;
+  out.finite = std::all_of(lanes.probe, lanes.probe + kLanes, [](float p) { return p == 0.0f; });
+  return out;
+}
+
+ChunkKernel ChunkKernelFor(Isa isa) {
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx512) return CompareChunkAvx512;
+  if (isa >= Isa::kAvx2) return CompareChunkAvx2;
+#endif
+  (void)isa;
+  return CompareChunkScalar;
+}
+
+}  // namespace apr

@@ -1,0 +1,322 @@
+// See storage_floor.h.
+#include "compare/storage_floor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "compare/chunk_kernels.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int kSub = 32;                         // elements that are judged together inside a run
+constexpr int kSubs = kChunk / kSub;
+constexpr int64_t kSampleChunks = 96;
+constexpr int64_t kMostVerified = 4096;
+constexpr int64_t kMostKept = 65536;
+
+// Decoding in another order of operations, or adding and taking away an offset, moves f32 values by so
+// much of the largest of a run.
+constexpr double kF32Rounding = 0x1p-22;
+
+// Measured on healthy pairs (docs/numerics.md, "When a weight is explained by its type").
+constexpr double kPeakMargin = 6.0;              // largest single error over the RMS error of its 32
+constexpr double kBlockMargin = 3.5;             // RMS error of 32 elements over what storing causes
+constexpr double kPlainRatio = 2.2;              // truncation doubles the error of rounding
+
+// Mean error over that of this project's encoder.
+double RatioLimit(DType dtype) {
+  if (PlainErrorOf(dtype)) return kPlainRatio;
+  switch (dtype) {
+    case DType::kQ8_0:
+    case DType::kQ8_1:
+    case DType::kQ8_K:
+    case DType::kAprQ8:
+    case DType::kAprQ4: return 1.4;
+    default: return CanEncode(dtype) ? 1.7 : 2.0;
+  }
+}
+
+struct Spec {
+  bool plain = false;          // both sides: nothing to verify by encoding
+  double kappa = 0;            // plain: relative error
+  double absolute = 0;         // always allowed
+  double peak = 0, rms = 0;    // of the largest of a run: beyond them a run is looked at closely
+};
+
+Spec SpecOf(const WeightValues& a, const WeightValues& b) {
+  const std::optional<PlainError> pa = PlainErrorOf(a.dtype), pb = PlainErrorOf(b.dtype);
+  Spec spec;
+  spec.plain = pa && pb;
+  for (const WeightValues* side : {&a, &b}) {
+    const std::optional<PlainError> p = PlainErrorOf(side->dtype);
+    const double relative = p ? p->relative : 0;
+    spec.kappa += relative + side->rounding;
+    if (p) spec.absolute += p->absolute;
+    // A stored w + 1 was rounded where it lay.
+    spec.absolute += std::abs(side->shift) * (relative + kF32Rounding);
+    const double typical = p ? p->relative : TypicalRelativeError(side->dtype);
+    spec.peak += 1.2 * typical;
+    spec.rms += 0.6 * typical;
+  }
+  return spec;
+}
+
+using Errors = std::array<double, kChunk>;  // squared, per element
+
+// Squared errors of storing `values` (one run) as `dtype`; a run that cannot be encoded by itself gets its
+// type's typical error everywhere.
+Errors StorageErrors(DType dtype, std::span<const float> values) {
+  Errors out{};
+  double square = 0, top = 0;
+  for (const float v : values) {
+    square += static_cast<double>(v) * v;
+    top = std::max(top, std::abs(static_cast<double>(v)));
+  }
+  const auto count = static_cast<int64_t>(values.size());
+  const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{1, count});
+  if (CanEncode(dtype) && bytes && count % InfoOf(dtype).block_elems == 0 && dtype != DType::kAprQ8 && std::isfinite(square)) {
+    try {
+      std::vector<std::byte> encoded(*bytes);
+      EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());
+      std::vector<float> decoded(values.size());
+      DecodeTensor({dtype, Shape{1, count}, encoded}, decoded);
+      for (size_t i = 0; i < values.size(); ++i) {
+        const double d = static_cast<double>(decoded[i]) - values[i];
+        out[i] = d * d;
+      }
+      return out;
+    } catch (const Error&) {  // beyond the range of the type's scales
+    }
+  }
+  const double typical = TypicalRelativeError(dtype);
+  std::fill(out.begin(), out.end(), typical * typical * square / static_cast<double>(std::max<int64_t>(count, 1)));
+  return out;
+}
+
+// One run looked at closely.
+struct Closely {
+  double actual = 0, expected = 0;  // sums of squares
+  bool bad = false;
+  double limit = 0;
+};
+
+class Judge {
+ public:
+  Judge(const WeightValues& a, const WeightValues& b, ThreadPool& pool) : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)) {}
+
+  StorageJudgement Run() {
+    APR_CHECK(a_.cols == b_.cols && a_.rows == b_.rows);
+    out_.kappa = spec_.plain ? spec_.kappa : 0;
+    Compare();
+    if (out_.diff.count == 0) return std::move(out_);
+    if (out_.diff.is_identical()) {
+      out_.explained = out_.mean_explained = true;
+      return std::move(out_);
+    }
+    if (!spec_.plain) tensor_level_ = TensorLevel();
+    FindBad();
+    Ratio();
+    out_.explained = out_.bad_count == 0 && out_.mean_explained;
+    return std::move(out_);
+  }
+
+ private:
+  void Compare() {
+    const int64_t piece = RowsPerPiece(a_.cols);
+    const int64_t pieces = a_.rows == 0 ? 0 : (a_.rows + piece - 1) / piece;
+    out_.chunks = (a_.elements() + kChunk - 1) / kChunk;
+    statistics_.resize(static_cast<size_t>(out_.chunks));
+    std::vector<ElementDiff> parts(static_cast<size_t>(pieces));
+    const auto kappa = static_cast<float>(spec_.plain ? spec_.kappa : 0);
+    pool_.ParallelFor(pieces, 1, [&](int64_t begin, int64_t end, int) {
+      std::vector<float> left, right;
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t first = p * piece, rows = std::min(piece, a_.rows - first);
+        const std::span<const float> x = Rows(a_, first, rows, left), y = Rows(b_, first, rows, right);
+        AccumulateChunks(parts[static_cast<size_t>(p)], x, y, first * a_.cols, kappa,
+                         statistics_.data() + first * a_.cols / kChunk);
+      }
+    });
+    for (const ElementDiff& part : parts) Merge(out_.diff, part);
+  }
+
+  static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {
+    const auto count = static_cast<size_t>(rows * side.cols);
+    if (side.plain != nullptr) return {side.plain + first * side.cols, count};
+    buffer.resize(count);
+    side.read(first, rows, buffer.data());
+    return buffer;
+  }
+
+  // Types with one scale for the whole tensor: an error that every element may have.
+  double TensorLevel() const {
+    double out = 0;
+    for (const WeightValues* side : {&a_, &b_}) {
+      if (side->dtype != DType::kAprQ8) continue;
+      float top = 0;
+      for (const ChunkStatistics& s : statistics_) top = std::isfinite(s.max_a) ? std::max(top, s.max_a) : top;
+      out += top / 127.0 * 0.51;
+    }
+    return out;
+  }
+
+  bool IsSuspicious(const ChunkStatistics& s, int64_t count) const {
+    if (!std::isfinite(s.sq)) return true;
+    if (s.max_d <= spec_.absolute + tensor_level_ + kF32Rounding * s.max_a) return false;
+    if (spec_.plain) return s.excess > spec_.absolute + kF32Rounding * s.max_a;
+    return s.max_d > spec_.peak * s.max_a || s.sq > spec_.rms * spec_.rms * s.max_a * s.max_a * static_cast<double>(count);
+  }
+
+  int64_t CountOf(int64_t chunk) const { return std::min<int64_t>(kChunk, a_.elements() - chunk * kChunk); }
+
+  // Actual against expected, in parts of 32 elements.
+  Closely Look(int64_t chunk) const {
+    const int64_t count = CountOf(chunk);
+    const std::vector<float> x = a_.Range(chunk * kChunk, count), y = b_.Range(chunk * kChunk, count);
+    const Errors of_b = StorageErrors(b_.dtype, x), of_a = StorageErrors(a_.dtype, y);
+    Closely out;
+    for (int64_t i = 0; i < count; ++i) out.expected += of_a[static_cast<size_t>(i)] + of_b[static_cast<size_t>(i)];
+    const double allowed = spec_.absolute + tensor_level_;
+    const double whole = out.expected / static_cast<double>(count);
+    for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
+      const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
+      double actual = 0, expected = 0, worst = 0, top = 0;
+      for (int64_t i = sub * kSub; i < end; ++i) {
+        const auto at = static_cast<size_t>(i);
+        const double d = std::abs(static_cast<double>(x[at]) - y[at]);
+        actual += std::isfinite(d) ? d * d : kInfinity;
+        worst = std::isfinite(d) ? std::max(worst, d) : kInfinity;
+        top = std::max(top, std::abs(static_cast<double>(x[at])));
+        expected += of_a[at] + of_b[at];
+      }
+      const auto n = static_cast<double>(end - sub * kSub);
+      // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
+      const double typical = 0.35 * (TypicalRelativeError(a_.dtype) + TypicalRelativeError(b_.dtype)) * top;
+      const double rms = std::sqrt(std::max({expected / n, 0.25 * whole, typical * typical}));
+      const double floor = allowed + kF32Rounding * top;
+      if (worst > kPeakMargin * rms + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor) {
+        out.bad = true;
+        out.limit = std::max(out.limit, kPeakMargin * 0.5 * rms + floor);
+      }
+      out.actual += actual;
+    }
+    return out;
+  }
+
+  void FindBad() {
+    std::vector<int64_t> suspects;
+    for (int64_t c = 0; c < out_.chunks; ++c) {
+      if (IsSuspicious(statistics_[static_cast<size_t>(c)], CountOf(c))) suspects.push_back(c);
+    }
+    if (spec_.plain) {
+      for (const int64_t c : suspects) {
+        const ChunkStatistics& s = statistics_[static_cast<size_t>(c)];
+        AddBad({c, std::isfinite(s.max_a) ? spec_.absolute + kF32Rounding * s.max_a : spec_.absolute});
+      }
+      return;
+    }
+    // Where nearly everything is suspicious, a part of it shows why.
+    const auto step = static_cast<int64_t>(suspects.size()) / kMostVerified + 1;
+    const int64_t verified = (static_cast<int64_t>(suspects.size()) + step - 1) / step;
+    std::vector<Closely> looked(static_cast<size_t>(verified));
+    pool_.ParallelFor(verified, 8, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects[static_cast<size_t>(i * step)]);
+    });
+    for (int64_t i = 0; i < verified; ++i) {
+      if (!looked[static_cast<size_t>(i)].bad) continue;
+      for (int64_t j = i * step; j < std::min<int64_t>((i + 1) * step, static_cast<int64_t>(suspects.size())); ++j) {
+        AddBad({suspects[static_cast<size_t>(j)], looked[static_cast<size_t>(i)].limit});
+      }
+    }
+  }
+
+  void AddBad(BadChunk chunk) {
+    ++out_.bad_count;
+    if (out_.bad_count <= kMostKept) out_.bad.push_back(chunk);
+  }
+
+  // The mean over runs that are not bad, spread over the tensor.
+  void Ratio() {
+    out_.ratio_limit = std::max(RatioLimit(a_.dtype), RatioLimit(b_.dtype));
+    std::vector<int64_t> sample;
+    const int64_t step = std::max<int64_t>(1, out_.chunks / kSampleChunks);
+    for (int64_t c = 0; c < out_.chunks; c += step) {
+      if (!std::binary_search(out_.bad.begin(), out_.bad.end(), BadChunk{c, 0}, [](const BadChunk& x, const BadChunk& y) { return x.index < y.index; })) sample.push_back(c);
+    }
+    std::vector<Closely> looked(sample.size());
+    pool_.ParallelFor(static_cast<int64_t>(sample.size()), 8, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)]);
+    });
+    double actual = 0, expected = 0, rounding = 0;
+    for (size_t i = 0; i < sample.size(); ++i) {
+      actual += looked[i].actual;
+      expected += looked[i].expected;
+      const ChunkStatistics& s = statistics_[static_cast<size_t>(sample[i])];
+      const double each = spec_.absolute + tensor_level_ + kF32Rounding * s.max_a;
+      rounding += each * each * static_cast<double>(CountOf(sample[i]));
+    }
+    const double share = static_cast<double>(out_.diff.count) / std::max(1.0, static_cast<double>(sample.size()) * kChunk);
+    out_.expected_rmse = std::sqrt(std::max(expected, 1e-2 * rounding) * std::max(share, 1.0) / static_cast<double>(out_.diff.count));
+    const double basis = std::max(expected, 1e-2 * rounding);
+    out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : kInfinity;
+    out_.mean_explained = !sample.empty() && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
+    if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? kInfinity : out_.ratio;
+  }
+
+  const WeightValues& a_;
+  const WeightValues& b_;
+  ThreadPool& pool_;
+  const Spec spec_;
+  double tensor_level_ = 0;
+  std::vector<ChunkStatistics> statistics_;
+  StorageJudgement out_;
+};
+
+}  // namespace
+
+double StorageJudgement::floor() const {
+  const double rms = diff.rms_a();
+  return rms > 0 ? expected_rmse / rms : 0;
+}
+
+StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return Judge(a, b, pool).Run(); }
+
+std::string TypesText(DType a, DType b) {
+  return a == b ? std::string(NameOf(a)) : fmt::format("{} against {}", NameOf(a), NameOf(b));
+}
+
+double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
+  double sum = 0;
+  const auto row = static_cast<size_t>(cols);
+  for (size_t first = 0; first + row <= values.size(); first += row) {
+    for (size_t at = 0; at < row; at += kChunk) {
+      const size_t count = std::min<size_t>(kChunk, row - at);
+      const Errors errors = StorageErrors(dtype, values.subspan(first + at, count));
+      for (size_t i = 0; i < count; ++i) sum += errors[i];
+    }
+  }
+  return std::sqrt(sum / static_cast<double>(std::max<size_t>(values.size(), 1)));
+}
+
+std::optional<PlainError> PlainErrorOf(DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return PlainError{0x1p-10, 0x1p-24, 65504};
+    case DType::kBF16: return PlainError{0x1p-7, 0, 3.38953139e38};
+    case DType::kF8E4M3: return PlainError{0x1p-3, 0x1p-9, 448};
+    case DType::kF8E5M2: return PlainError{0x1p-2, 0x1p-16, 57344};
+    default: break;
+  }
+  if (IsQuantized(dtype)) return std::nullopt;
+  return PlainError{0, 0, std::numeric_limits<float>::max()};
+}
+
+}  // namespace apr

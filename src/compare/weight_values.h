@@ -1,0 +1,41 @@
+// The elements of one side of a weight comparison, read in runs of rows: a weight of a file, or a small
+// change of one that is tried as a hypothesis.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "graph/weight.h"
+#include "tensor/tensor.h"
+
+namespace apr {
+
+struct WeightValues {
+  int64_t rows = 0, cols = 0;
+  DType dtype = DType::kF32;  // whose storage error the values carry
+  // What was added after decoding rounded away of it: the stored value lay `shift` away from the canonical one.
+  double shift = 0;
+  // Relative error that computing the values in f32 leaves, beside the storage error.
+  double rounding = 0;
+  // Rows [first, first + count) as f32.
+  std::function<void(int64_t first, int64_t count, float* out)> read;
+  // Rows contiguous in memory as f32, where they are; else null.
+  const float* plain = nullptr;
+
+  int64_t elements() const { return rows * cols; }
+  // Elements [first, first + count) in row-major order.
+  std::vector<float> Range(int64_t first, int64_t count) const;
+  std::vector<float> All() const { return Range(0, elements()); }
+};
+
+// Borrows `weight`, or keeps the vector.
+WeightValues ValuesOf(const WeightRef& weight);
+WeightValues ValuesOf(std::shared_ptr<const std::vector<float>> values, int64_t rows, int64_t cols, DType dtype);
+
+// Rows at a time: about 64 K elements, a multiple of 256 unless the tensor is smaller.
+int64_t RowsPerPiece(int64_t cols);
+
+}  // namespace apr
