@@ -19,6 +19,8 @@ const apr::Command* const kCommands[] = {
     &apr::kDevicesCommand,
     &apr::kBisectCommand,
     &apr::kDiffCommand,
+    &apr::kParityCommand,
+    &apr::kSweepCommand,
     &apr::kExportCommand,
     &apr::kTemplateCommand,
 };

@@ -110,7 +110,7 @@ MergeRules MergeRules::Resolve(
       const uint32_t result = resolver.result[i];
       if (left == kNone || right == kNone || result == kNone) {
         if (options.skip_bad_merges) {
-          ++rules.skipped_;
+          rules.skipped_.push_back({rank, std::string(pieces[rank].first), std::string(pieces[rank].second)});
           continue;
         }
         const auto& pair = pieces[rank];

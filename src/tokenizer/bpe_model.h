@@ -35,14 +35,19 @@ class MergeRules {
       const BpeOptions& options);
 
   const MergeTable& table() const { return table_; }
-  size_t skipped() const { return skipped_; }
+  // Merges left out, as spelled, with their rank.
+  struct Skipped {
+    uint32_t rank;
+    std::string left, right;
+  };
+  const std::vector<Skipped>& skipped() const { return skipped_; }
   // True if every merge ranks after all merges that make its parts (see MergeInWindows).
   bool ordered() const { return ordered_; }
   uint64_t digest() const { return digest_; }  // of (left, right, result) in order of rank
 
  private:
   MergeTable table_;
-  size_t skipped_ = 0;
+  std::vector<Skipped> skipped_;
   bool ordered_ = true;
   uint64_t digest_ = 0;
 };

@@ -83,8 +83,8 @@ class Keys {
 
 class MetadataLoader {
  public:
-  explicit MetadataLoader(const ModelFile& file)
-      : keys_(file), parts_(std::make_unique<TokenizerParts>()) {}
+  MetadataLoader(const ModelFile& file, std::string pre)
+      : keys_(file), parts_(std::make_unique<TokenizerParts>()), pre_given_(std::move(pre)) {}
 
   std::unique_ptr<TokenizerParts> Run() {
     if (keys_.Find("tokens") == nullptr) return nullptr;
@@ -192,7 +192,7 @@ class MetadataLoader {
   }
 
   void BuildByteLevel() {
-    std::string name = keys_.String("pre").value_or("");
+    std::string name = pre_given_.empty() ? keys_.String("pre").value_or("") : pre_given_;
     if (name.empty()) {
       name = "gpt-2";
       parts_->description.notes.push_back(
@@ -232,9 +232,9 @@ class MetadataLoader {
     MergeRules rules = MergeRules::Resolve(vocabulary_, merges, options);
     parts_->merges_digest = rules.digest();
     parts_->description.merges = merges.size();
-    if (rules.skipped() > 0) {
+    if (!rules.skipped().empty()) {
       parts_->description.notes.push_back(fmt::format(
-          "{} merges name pieces that the vocabulary lacks and are left out", rules.skipped()));
+          "{} merges name pieces that the vocabulary lacks and are left out", rules.skipped().size()));
     }
     auto model =
         std::make_unique<BpeModel>(std::move(vocabulary_), std::move(rules), std::move(options));
@@ -361,14 +361,15 @@ class MetadataLoader {
   std::vector<float> scores_;
   bool has_types_ = false;
   const PreName* pre_ = nullptr;
+  std::string pre_given_;  // instead of the file's; empty: the file's
 };
 
 }  // namespace
 
-std::unique_ptr<TokenizerParts> LoadModelMetadata(const ModelFile& file) {
+std::unique_ptr<TokenizerParts> LoadModelMetadata(const ModelFile& file, const std::string& pre) {
   if (file.container() == Container::kSafetensors) return nullptr;
   try {
-    return MetadataLoader(file).Run();
+    return MetadataLoader(file, pre).Run();
   } catch (const Error& e) {
     throw e.With({.file = file.path()});
   }

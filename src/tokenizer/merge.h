@@ -39,6 +39,14 @@ class MergeTable {
   }
 
   size_t size() const { return size_; }
+  // visit(left, right, merge) for every merge, in no order.
+  template <typename Visit>
+  void ForEach(Visit&& visit) const {
+    for (const Slot& slot : slots_) {
+      if (slot.key != kEmpty)
+        visit(static_cast<uint32_t>(slot.key >> 32), static_cast<uint32_t>(slot.key), slot.merge);
+    }
+  }
   void Prefetch(uint32_t left, uint32_t right) const {
     __builtin_prefetch(&slots_[Hash(static_cast<uint64_t>(left) << 32 | right) >> shift_]);
   }

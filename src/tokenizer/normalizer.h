@@ -21,7 +21,7 @@ class Normalizer {
   // For reports, e.g. "NFC", "Replace(\" \" -> \"▁\")".
   virtual std::string Describe() const = 0;
 };
-using NormalizerPtr = std::unique_ptr<const Normalizer>;
+using NormalizerPtr = std::shared_ptr<const Normalizer>;
 
 struct BertNormalizerOptions {
   bool clean_text = true;

@@ -29,7 +29,7 @@ class PreTokenizer {
   // For a step that only isolates matches and changes no text: the splitter that does the same.
   virtual std::unique_ptr<const Splitter> AsSplitter() const { return nullptr; }
 };
-using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
+using PreTokenizerPtr = std::shared_ptr<const PreTokenizer>;
 
 struct ByteLevelOptions {
   bool add_prefix_space = true;

@@ -40,6 +40,7 @@ class SentencePieceBpe final : public TokenModel {
   // `word`: normalised text, spaces as kSpaceMark.
   void Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const override;
   const char* kind() const override { return "SentencePiece BPE"; }
+  const ScoredPieces& pieces() const { return pieces_; }
 
  private:
   class Pairs;

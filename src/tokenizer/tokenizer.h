@@ -123,6 +123,7 @@ class Tokenizer {
   bool add_eos() const;  // suffix_ids() ends with eos
 
   const TokenizerDescription& description() const;
+  const TokenizerParts& parts() const { return *parts_; }
   // A 64-bit digest of the vocabulary's pieces (in id order) and of the merges in rank order, to
   // tell at once whether two tokenizers share them.
   uint64_t vocabulary_digest() const;

@@ -1,4 +1,5 @@
-// What a Tokenizer is made of; filled by the loaders.
+// What a Tokenizer is made of; filled by the loaders, and by Recombine (recombine.h), which shares parts
+// between tokenizers.
 #pragma once
 
 #include <functional>
@@ -19,14 +20,14 @@
 namespace apr {
 
 struct TokenizerParts {
-  std::unique_ptr<const TokenModel> model;
+  std::shared_ptr<const TokenModel> model;
   std::unique_ptr<const AddedTokens> added;
   NormalizerPtr normalizer;       // may be null
   PreTokenizerPtr pre_tokenizer;  // may be null
-  DecoderPtr decoder;
+  std::shared_ptr<const Decoder> decoder;
 
   // The fast way for byte-level BPE: used instead of pre_tokenizer and model.
-  std::unique_ptr<const Splitter> splitter;
+  std::shared_ptr<const Splitter> splitter;
   std::unique_ptr<const ByteLevelEncoder> byte_level;
   // Added tokens stand for their own bytes in the decoder (GGUF); else it reads them like any
   // piece.
@@ -49,7 +50,8 @@ struct TokenizerParts {
 // Loaders that another one hands over to.
 std::unique_ptr<TokenizerParts> LoadTokenizerJson(std::string_view text, const std::string& file);
 std::unique_ptr<TokenizerParts> LoadSentencePiece(std::string_view bytes, const std::string& file);
-std::unique_ptr<TokenizerParts> LoadModelMetadata(const ModelFile& file);  // nullptr: none there
+// nullptr: none there. `pre`: a pre-tokenizer's name instead of the file's; empty: the file's.
+std::unique_ptr<TokenizerParts> LoadModelMetadata(const ModelFile& file, const std::string& pre = {});
 // Ids by role from the tokenizer_config.json beside a tokenizer file, if it is there.
 void ReadTokenizerConfig(const std::string& tokenizer_path, TokenizerParts& parts);
 

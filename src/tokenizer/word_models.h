@@ -28,6 +28,7 @@ class UnigramModel final : public TokenModel {
   // Throws kInvalidFormat for an unknown character where the model has no unknown token.
   void Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const override;
   const char* kind() const override { return "Unigram"; }
+  const UnigramOptions& options() const { return options_; }
 
  private:
   struct Best {
@@ -62,6 +63,7 @@ class WordPieceModel final : public TokenModel {
   // Throws kInvalidFormat for an unknown word where the vocabulary lacks the unknown token.
   void Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const override;
   const char* kind() const override { return "WordPiece"; }
+  const WordPieceOptions& options() const { return options_; }
 
  private:
   WordPieceOptions options_;
@@ -74,6 +76,7 @@ class WordLevelModel final : public TokenModel {
   // Throws as WordPieceModel.
   void Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const override;
   const char* kind() const override { return "WordLevel"; }
+  const std::string& unk_token() const { return unk_token_; }
 
  private:
   std::string unk_token_;
