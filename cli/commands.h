@@ -8,6 +8,7 @@ namespace apr {
 extern const Command kArchitecturesCommand;
 extern const Command kBenchCommand;
 extern const Command kBisectCommand;
+extern const Command kCaptureCommand;
 extern const Command kChatCommand;
 extern const Command kDetokenizeCommand;
 extern const Command kDevicesCommand;

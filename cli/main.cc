@@ -21,6 +21,7 @@ const apr::Command* const kCommands[] = {
     &apr::kDiffCommand,
     &apr::kParityCommand,
     &apr::kSweepCommand,
+    &apr::kCaptureCommand,
     &apr::kExportCommand,
     &apr::kTemplateCommand,
 };

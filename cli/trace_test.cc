@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 
@@ -174,6 +175,32 @@ TEST(Trace, WithoutTokensNothingIsClaimed) {
   EXPECT_EQ(document["stats_source"], "metadata-only");
   EXPECT_FALSE(document["notes"].empty());
   for (const Json& layer : document["layers"]) EXPECT_TRUE(layer["output_stats"].is_null());
+}
+
+TEST(Capture, SaysHowAndFindsWhatIsWrongWithAFolder) {
+  const ProgramResult how = RunApr({"capture"});
+  EXPECT_EQ(how.code, 0);
+  EXPECT_NE(how.out.find("tools/capture_stages.py MODEL_DIR"), std::string::npos);
+  EXPECT_NE(how.out.find("tools/capture_llama_cpp.py MODEL.gguf"), std::string::npos);
+
+  const ScratchFolder scratch("capture");
+  const std::string folder = scratch / "stages";
+  ASSERT_EQ(RunApr({"trace", ModelPath("llama"), "--ids", "1,2,3", "--save-tensor", "all", "--save-tensor-dir", folder}).code, 0);
+  const ProgramResult whole = RunApr({"capture", folder, "--json"});
+  EXPECT_EQ(whole.code, 0) << whole.out;
+  EXPECT_EQ(whole.Document()["tokens"], 3);
+  EXPECT_TRUE(whole.Document()["problems"].empty());
+
+  std::filesystem::remove(folder + "/final_norm.bin");
+  WriteStageFile(folder + "/lm_head.bin", kWholeModel, std::vector<float>(5), Overwrite::kAllow);
+  const StageFile good = ReadStageFile(folder + "/layer-0/attn_out.bin");
+  std::vector<float> bad = good.values;
+  bad[3] = NAN;
+  WriteStageFile(folder + "/layer-0/attn_out.bin", good.layer, bad, Overwrite::kAllow);
+  const ProgramResult spoilt = RunApr({"capture", folder});
+  EXPECT_EQ(spoilt.code, 5) << spoilt.out;
+  for (const char* said : {"layer-0/attn_out: 1 of", "final_norm: ", "lm_head: "}) EXPECT_NE(spoilt.out.find(said), std::string::npos) << spoilt.out;
+  EXPECT_EQ(std::ranges::count(spoilt.out, '\n'), 4) << spoilt.out;
 }
 
 }  // namespace

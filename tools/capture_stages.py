@@ -2,15 +2,19 @@
 """Captures every stage of a transformers model on one sequence, as a stage directory for `apr bisect` and `apr diff`.
 
     capture_stages.py MODEL_DIR --ids 1,2,3 | --ids-file F | --text T  --out DIR
-                      [--dtype f32|f64|bf16|f16] [--device cpu|cuda] [--executor-name NAME] [--force]
+                      [--dtype f32|f64|bf16|f16] [--device cpu|cuda] [--attention eager|sdpa|...] [--executor-name NAME]
+                      [--force]
 
-f64 is true float64: the casts to float32 inside transformers are replaced, see oracle/true_float64.py. An architecture
+f64 is true float64: the casts to float32 inside transformers are replaced, see oracle/true_float64.py. With another
+attention than eager, the scores and weights inside it cannot be seen; all other stages are written. An architecture
 needs a row in the table of oracle/stages.py. The model runs once, whole prompt at a time, batch 1, without a cache.
+
+Then `apr bisect MODEL_DIR DIR` says whether PyTorch and apr agree on the model, and `apr bisect MODEL.gguf DIR` whether
+its conversion does.
 """
 
 import argparse
 import pathlib
-import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "oracle"))
@@ -20,19 +24,11 @@ import transformers
 
 import stages
 import true_float64
+from aprt import EXIT_USAGE, parse_ids, prepare
 
 LONG_NAMES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 # 16-bit products are summed in float32, on the CPU and in cuBLAS.
 ACCUMULATE = {"f64": "f64", "f32": "f32", "bf16": "f32", "f16": "f32"}
-EXIT_USAGE = 2
-
-
-def parse_ids(text):
-    """Ids separated by commas or white space."""
-    words = [word for word in re.split(r"[\s,]+", text) if word]
-    if not words or not all(re.fullmatch(r"\d+", word) for word in words):
-        raise ValueError(f"not a list of token ids: {text[:80]!r}")
-    return [int(word) for word in words]
 
 
 def read_ids(arguments):
@@ -46,18 +42,11 @@ def read_ids(arguments):
     return ids
 
 
-def prepare(out, force):
-    """An output directory without stages: old ones beside new ones would be read as one capture."""
-    old = [path for path in (*out.glob("layer-*/*.bin"), *out.glob("*.bin"), *out.glob("stages.json"))]
-    if old and not force:
-        raise ValueError(f"{out} already holds stages; --force replaces them")
-    for path in sorted(old, key=lambda path: path.name != "stages.json"):  # the manifest first: it says "complete"
-        path.unlink()
-
-
 def capture(arguments):
     ids = read_ids(arguments)
-    model = true_float64.load(arguments.model, arguments.dtype).to(arguments.device)
+    if arguments.dtype == "f64" and arguments.attention != "eager":
+        raise ValueError("true float64 is computed with eager attention only")
+    model = true_float64.load(arguments.model, arguments.dtype, arguments.attention).to(arguments.device)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if max(ids) >= vocabulary:
         raise ValueError(f"id {max(ids)} is outside the vocabulary of {vocabulary}")
@@ -73,7 +62,7 @@ def capture(arguments):
                    "accumulate": ACCUMULATE[arguments.dtype]},
         ids=ids,
         extra={"executor": arguments.executor_name or f"{LONG_NAMES[arguments.dtype]} {arguments.device}",
-               "torch": torch.__version__},
+               "torch": torch.__version__, "attention": arguments.attention},
     )
     size = sum(value.numel() for value in found.values()) * 4
     print(f"{arguments.out}: {len(found)} stages of {len(ids)} tokens, {size:,} bytes, {arguments.dtype} on "
@@ -90,6 +79,7 @@ def main():
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--dtype", choices=sorted(LONG_NAMES), default="f32", help="default f32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
+    parser.add_argument("--attention", default="eager", help='as transformers names it: eager (default), sdpa, flash_attention_2')
     parser.add_argument("--executor-name", help='"executor" in the manifest; default: precision and device')
     parser.add_argument("--force", action="store_true", help="replace the stages that DIR holds")
     arguments = parser.parse_args()
@@ -97,7 +87,7 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     try:
         capture(arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         print(f"capture_stages.py: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 

@@ -1,4 +1,4 @@
-"""The Python tests of tools/ pass, where what they import is installed."""
+"""The Python tests of tools/ and bench/ pass, where what they import is installed."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ TIMEOUT_S = 600
 
 def check(tree: Tree) -> Report:
     report = Report()
-    folders = sorted({p.rpartition("/")[0] for p in tree.files(".py", under=("tools/",)) if "/test_" in p})
+    folders = sorted({p.rpartition("/")[0] for p in tree.files(".py", under=("tools/", "bench/")) if "/test_" in p})
     count = 0
     for folder in folders:
         command = [sys.executable, "-m", "unittest", "discover", "-s", folder]
@@ -31,5 +31,6 @@ _TEST = "import unittest\nclass T(unittest.TestCase):\n    def test_sum(self):\n
 CLEAN = {"tools/a/test_a.py": _TEST.format(2), "tools/b/test_b.py": "import no_such_package_anywhere\n"}
 FAULTS = [
     Fault("failing-test", {"tools/a/test_a.py": _TEST.format(3)}, "tools/a: "),
+    Fault("failing-test-of-bench", {"bench/a/test_a.py": _TEST.format(3)}, "bench/a: "),
     Fault("broken-file", {"tools/a/test_a.py": "import unittest\nraise ValueError\n"}, "ValueError"),
 ]

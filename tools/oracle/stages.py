@@ -12,24 +12,15 @@ the operators that the model's own eager_attention_forward executes, so what is 
 
 import contextlib
 import dataclasses
-import json
-import pathlib
-import struct
 import sys
 from collections.abc import Callable
 
 import torch
+import transformers
 from torch.overrides import TorchFunctionMode
 
-LAYER_STAGES = (
-    "embedding", "attn_norm", "qkv_matmul", "qkv_bias", "q_norm", "k_norm", "q_post_rope", "k_post_rope",
-    "attn_scores", "attn_softmax", "attention", "attn_out", "post_attn_norm", "post_attn_residual", "ffn_norm",
-    "moe_router_logits", "moe_router", "moe_router_indices", "ffn_gate", "ffn_up", "ffn_silu", "ffn_swigl", "ffn_out",
-    "moe_ffn_out", "post_ffn_norm", "post_ffn_residual",
-)  # fmt: skip
-MODEL_STAGES = ("final_norm", "lm_head")
-WHOLE_MODEL = 0xFFFFFFFF
-
+import aprt
+from aprt import LAYER_STAGES, MODEL_STAGES
 
 # --- Where the stages of an architecture are ---
 
@@ -225,6 +216,9 @@ class Capture:
         self.values[key] = value.detach().clone()
 
     def _tap_attention(self, undo):
+        if self.model.config._attn_implementation != "eager":
+            self._tap_fused_attention(undo, self.model.config._attn_implementation)
+            return
         # Every attention class looks eager_attention_forward up in its own module at the time of the call.
         homes = {type(_child(layer, self.row.attn)).__module__ for layer in self.layers}
         for home in map(sys.modules.get, homes):
@@ -249,6 +243,23 @@ class Capture:
 
             home.eager_attention_forward = watched
             undo.callback(setattr, home, "eager_attention_forward", original)
+
+    def _tap_fused_attention(self, undo, kind):
+        """A fused attention function has no scores to show: what goes in and comes out is tapped."""
+        functions = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS
+        original = functions[kind]
+
+        def watched(module, query, key, value, *args, **kwargs):
+            out, weights = original(module, query, key, value, *args, **kwargs)
+            layer = self.attentions.get(id(module))
+            if layer is not None:
+                self._store(layer, "q_post_rope", _heads_side_by_side(query))
+                self._store(layer, "k_post_rope", _heads_side_by_side(key))
+                self._store(layer, "attention", _rows(out))
+            return out, weights
+
+        functions[kind] = watched
+        undo.callback(functions.__delitem__, kind)
 
     def _tap_layer(self, index, layer):
         row, parallel = self.row, self.row.parallel(self.model.config)
@@ -356,27 +367,9 @@ def to_f32(value):
 
 
 def write_aprt(path, layer, value):
-    """An APRT file: "APRT", u32 layer (FFFFFFFF: whole model), u32 count, then count float32; all little-endian."""
-    data = to_f32(value).numpy().astype("<f4").tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"APRT" + struct.pack("<II", layer, len(data) // 4) + data)
+    aprt.write_aprt(path, layer, to_f32(value).numpy())
 
 
-def write_directory(out, stages, *, engine, model, architecture, precision, ids, extra=None):
-    """Writes <out>/layer-<N>/<stage>.bin, <out>/<stage>.bin and <out>/stages.json (the manifest last: a directory with
-    a manifest is complete)."""
-    out = pathlib.Path(out)
-    for name, value in stages.items():
-        layer = int(name.split("/")[0].removeprefix("layer-")) if "/" in name else WHOLE_MODEL
-        write_aprt(out / f"{name}.bin", layer, value)
-    manifest = {
-        "schema": "apr-stages-v1",
-        "engine": engine,
-        "model": model,
-        "architecture": architecture,
-        "precision": precision,
-        **(extra or {}),
-        "ids": list(ids),
-        "stages": [{"name": name, "shape": list(value.shape)} for name, value in stages.items()],
-    }
-    (out / "stages.json").write_text(json.dumps(manifest, indent=1) + "\n")
+def write_directory(out, stages, **description):
+    """As aprt.write_directory, of tensors."""
+    aprt.write_directory(out, {name: to_f32(value).numpy() for name, value in stages.items()}, **description)

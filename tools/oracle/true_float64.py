@@ -77,10 +77,11 @@ def widen_model(model):
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 
-def load(path, dtype):
-    """The model at `path`; dtype is "f64" (true float64), "f32", "bf16" or "f16"."""
+def load(path, dtype, attention="eager"):
+    """The model at `path`; dtype is "f64" (true float64), "f32", "bf16" or "f16"; attention as transformers names it."""
     narrow = {"f64": torch.float32, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[dtype]
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=narrow, **EAGER).eval()
+    kinds = EAGER | {"attn_implementation": attention}
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=narrow, **kinds).eval()
     return widen_model(model) if dtype == "f64" else model
 
 
