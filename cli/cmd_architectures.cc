@@ -17,18 +17,20 @@ int Run(Console& console) {
       list.push_back({{"name", std::string(a.name)},
                       {"class", std::string(a.hf_class)},
                       {"gguf", a.gguf.empty() ? Json(nullptr) : Json(std::string(a.gguf))},
-                      {"experts", a.moe != MoeRule::kNone}});
+                      {"experts", a.moe != MoeRule::kNone},
+                      {"tested", TestedModels(a)}});
     }
     console.Document({{"architectures", list}});
   }
-  TextTable table("<<<<");
+  TextTable table("<<<<<");
   for (const Architecture& a : AllArchitectures()) {
     table.Row({std::string(a.name), std::string(a.hf_class), a.gguf.empty() ? "" : "GGUF " + std::string(a.gguf),
-               a.moe == MoeRule::kNone ? "" : "mixture of experts"});
+               a.moe == MoeRule::kNone ? "" : "mixture of experts", fmt::format("{}", fmt::join(TestedModels(a), ", "))});
   }
   console.Text(table.ToString());
-  console.Line("Each is tested from config.json and safetensors against PyTorch in true float64: logits, every");
-  console.Line("traced stage and greedy ids (src/model/oracle_test.cc).");
+  console.Line("The last column names the tiny models of testdata/model on which logits, every traced stage and greedy");
+  console.Line("ids are tested against PyTorch in true float64 (src/model/oracle_test.cc), from config.json and safetensors;");
+  console.Line("tools/oracle/twins.py compares models with random constants of every architecture.");
   return 0;
 }
 

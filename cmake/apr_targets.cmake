@@ -5,6 +5,8 @@
 # apr_fuzz(NAME SOURCES ... DEPS ... [CORPUS FOLDER...]): a fuzz target: libFuzzer with APR_FUZZ, else
 #   a program that replays files, so that crashes once found stay tests on every compiler. Each CORPUS
 #   folder (from the root) is replayed as a test.
+# apr_script_test(NAME SCRIPT ARGUMENTS...): a Python program below tools/ as a slow test. It ends with 77
+#   where a library that it compares with is not installed: skipped.
 # apr_bench(NAME SOURCES ... DEPS ...): a Google Benchmark program; built with APR_BENCH only.
 # Sources are listed by name: a file that is not listed is not built, and scripts/check says so.
 
@@ -63,6 +65,12 @@ function(apr_fuzz name)
     add_test(NAME ${name}_replay COMMAND ${name} ${runs} ${ARG_CORPUS} COMMAND_EXPAND_LISTS)
     set_tests_properties(${name}_replay PROPERTIES LABELS fast)
   endif()
+endfunction()
+
+function(apr_script_test name script)
+  add_test(NAME ${name} COMMAND python3 "${PROJECT_SOURCE_DIR}/${script}" ${ARGN})
+  set_tests_properties(${name} PROPERTIES
+    LABELS slow SKIP_RETURN_CODE 77 WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
 endfunction()
 
 function(apr_bench name)

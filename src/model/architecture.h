@@ -20,6 +20,9 @@ enum class WindowRule {
   kNone,          // every layer attends to everything
   kAll,           // `sliding_window` holds for every layer
   kQwen,          // `use_sliding_window`, from layer `max_window_layers` on, or `layer_types`
+  kQwen2Moe,      // `use_sliding_window`, every other of the first `max_window_layers`, or `layer_types`
+  kSwitched,      // `use_sliding_window`, every layer
+  kWithoutRope,   // `use_sliding_window`, layers that do not rotate, or `layer_types` (SmolLM3)
   kEveryNthFull,  // layer i is full when (i + 1) % pattern == 0, or `layer_types`
 };
 
@@ -48,6 +51,10 @@ struct Architecture {
   FeatureRule mlp_bias = {};
   MlpKind mlp = MlpKind::kGated;
   std::string_view activation = "silu";        // where the file has no key
+  std::string_view activation_key = "hidden_act";
+  // A key that old files carry beside activation_key and that the model's code does not read.
+  std::string_view dead_activation_key = {};
+  bool gelu_means_tanh = false;                // Gemma's first files say "gelu" and mean the approximation
   bool scale_embedding_by_sqrt_hidden = false;
   WindowRule window = WindowRule::kNone;
   int64_t window_pattern = 0;                  // kEveryNthFull: where the file has no key
@@ -58,6 +65,8 @@ struct Architecture {
   bool no_rope_layers = false;                 // SmolLM3: some layers do not rotate
   bool learned_positions = false;
   bool single_kv_per_head = false;             // every head has its own key and value, whatever the file says
+  // config.json keys of scales and caps that this class knows, '|' between; on others they are refused.
+  std::string_view own_keys = {};
   bool tie_default = false;                    // where the file has neither flag nor head
   FeatureRule parallel_residual = {};
   bool shared_parallel_norm = false;
@@ -74,11 +83,14 @@ struct Architecture {
   bool expert_ffn_is_intermediate = false;     // no moe_intermediate_size of its own
   bool latent_attention = false;
 
+  std::string_view tested;                     // models of testdata/model, '|' between
+
   std::vector<TensorRule> hf;                  // Hugging Face names
   std::vector<TensorRule> gguf_names;
 };
 
 std::span<const Architecture> AllArchitectures();
+std::vector<std::string> TestedModels(const Architecture& architecture);
 // nullptr if unknown.
 const Architecture* FindByModelType(std::string_view model_type);
 // Several architectures share one GGUF name; whether the file has experts tells them apart.

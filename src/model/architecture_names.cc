@@ -19,8 +19,11 @@ const std::vector<TensorRule> kGgufExperts = {
     {"blk.{L}.ffn_down_exps.bias", {Slot::kExpertDownBias}, kStackedExperts},
     {"blk.{L}.ffn_gate_inp_shexp.weight", {Slot::kSharedRouter}},
     {"blk.{L}.ffn_gate_shexp.weight", {Slot::kSharedGate}},
+    {"blk.{L}.ffn_gate_shexp.bias", {Slot::kSharedGateBias}},
     {"blk.{L}.ffn_up_shexp.weight", {Slot::kSharedUp}},
+    {"blk.{L}.ffn_up_shexp.bias", {Slot::kSharedUpBias}},
     {"blk.{L}.ffn_down_shexp.weight", {Slot::kSharedDown}},
+    {"blk.{L}.ffn_down_shexp.bias", {Slot::kSharedDownBias}},
 };
 
 std::vector<TensorRule> Joined(std::vector<TensorRule> a, const std::vector<TensorRule>& b) { return WithOverrides(a, b); }
@@ -109,6 +112,11 @@ std::vector<TensorRule> Starcoder2Names() {
                                       {"model.layers.{L}.mlp.c_proj.bias", {Slot::kDownBias}}});
 }
 
+std::vector<TensorRule> StableLmNames() {
+  return WithOverrides(LlamaNames(), {{"model.layers.{L}.self_attn.q_layernorm.norms.{E}.weight", {Slot::kQNorm}, kHeadByHead},
+                                      {"model.layers.{L}.self_attn.k_layernorm.norms.{E}.weight", {Slot::kKNorm}, kHeadByHead}});
+}
+
 std::vector<TensorRule> GptOssNames() {
   return WithOverrides(
       LlamaNames(),
@@ -124,15 +132,20 @@ std::vector<TensorRule> GptOssNames() {
 std::vector<TensorRule> DeepseekNames() {
   return WithOverrides(QwenMoeNames(),
                        {{"model.layers.{L}.self_attn.q_a_proj.weight", {Slot::kQDown}},
+                        {"model.layers.{L}.self_attn.q_a_proj.bias", {Slot::kQDownBias}},
                         {"model.layers.{L}.self_attn.q_a_layernorm.weight", {Slot::kQDownNorm}},
                         {"model.layers.{L}.self_attn.q_b_proj.weight", {Slot::kQUp}},
                         {"model.layers.{L}.self_attn.kv_a_proj_with_mqa.weight", {Slot::kKvDown}},
+                        {"model.layers.{L}.self_attn.kv_a_proj_with_mqa.bias", {Slot::kKvDownBias}},
                         {"model.layers.{L}.self_attn.kv_a_layernorm.weight", {Slot::kKvDownNorm}},
                         {"model.layers.{L}.self_attn.kv_b_proj.weight", {Slot::kKvUp}},
                         {"model.layers.{L}.mlp.gate.e_score_correction_bias", {Slot::kRouterCorrection}},
                         {"model.layers.{L}.mlp.shared_experts.gate_proj.weight", {Slot::kSharedGate}},
+                        {"model.layers.{L}.mlp.shared_experts.gate_proj.bias", {Slot::kSharedGateBias}},
                         {"model.layers.{L}.mlp.shared_experts.up_proj.weight", {Slot::kSharedUp}},
-                        {"model.layers.{L}.mlp.shared_experts.down_proj.weight", {Slot::kSharedDown}}});
+                        {"model.layers.{L}.mlp.shared_experts.up_proj.bias", {Slot::kSharedUpBias}},
+                        {"model.layers.{L}.mlp.shared_experts.down_proj.weight", {Slot::kSharedDown}},
+                        {"model.layers.{L}.mlp.shared_experts.down_proj.bias", {Slot::kSharedDownBias}}});
 }
 
 std::vector<TensorRule> GgufRopeRows() {
@@ -172,9 +185,11 @@ std::vector<TensorRule> GgufGptOss() {
 
 std::vector<TensorRule> GgufDeepseek() {
   return Joined(GgufMoe(), {{"blk.{L}.attn_q_a.weight", {Slot::kQDown}},
+                            {"blk.{L}.attn_q_a.bias", {Slot::kQDownBias}},
                             {"blk.{L}.attn_q_a_norm.weight", {Slot::kQDownNorm}},
                             {"blk.{L}.attn_q_b.weight", {Slot::kQUp}},
                             {"blk.{L}.attn_kv_a_mqa.weight", {Slot::kKvDown}},
+                            {"blk.{L}.attn_kv_a_mqa.bias", {Slot::kKvDownBias}},
                             {"blk.{L}.attn_kv_a_norm.weight", {Slot::kKvDownNorm}},
                             {"blk.{L}.attn_kv_b.weight", {Slot::kKvUp}}});
 }

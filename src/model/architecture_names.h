@@ -16,6 +16,7 @@ std::vector<TensorRule> Gpt2Names();
 std::vector<TensorRule> GptNeoxNames();
 std::vector<TensorRule> Olmo2Names();
 std::vector<TensorRule> Starcoder2Names();
+std::vector<TensorRule> StableLmNames();
 std::vector<TensorRule> GptOssNames();
 std::vector<TensorRule> DeepseekNames();
 

@@ -23,6 +23,10 @@ class Binder {
   SlotTable Run() {
     for (const TensorRule& rule : rules_) {
       const int layers = UsesLayer(rule) ? static_cast<int>(config_.num_layers) : 1;
+      if (rule.transform == Transform::kHeadByHead) {
+        for (int layer = 0; layer < layers; ++layer) BindHeads(rule, {rule.slots[0], layer, -1});
+        continue;
+      }
       const int experts = UsesExpert(rule) ? static_cast<int>(std::max<int64_t>(config_.moe.experts, 0)) : 1;
       for (int layer = 0; layer < layers; ++layer) {
         for (int expert = 0; expert < experts; ++expert) {
@@ -47,7 +51,7 @@ class Binder {
       std::map<SlotKey, WeightRef> parts = ApplyTransform(rule.transform, config_, keys, file_.View(*info));
       for (auto& [key, weight] : parts) {
         weight.source = info->name;
-        out_.slots[key] = {std::move(weight), info, &rule};
+        out_.slots[key] = {std::move(weight), info, {}, &rule};
       }
     } catch (const Error& e) {
       if (problems_ != nullptr) {
@@ -56,6 +60,33 @@ class Binder {
       }
       throw e.With({.file = file_.files()[static_cast<size_t>(info->file)]->path(), .tensor = info->name, .offset = info->offset});
     }
+  }
+
+  // One tensor for each head, put together; nothing if one is missing.
+  void BindHeads(const TensorRule& rule, const SlotKey& key) {
+    const int64_t heads = HeadsOf(config_, key.slot);
+    std::vector<const TensorInfo*> parts;
+    for (int64_t h = 0; h < heads; ++h) {
+      const TensorInfo* info = file_.Find(ExpandName(rule.name, key.layer, static_cast<int>(h)));
+      if (info == nullptr) return;
+      if (info->shape != Shape{config_.head_dim} || info->dtype != (h > 0 ? parts[0]->dtype : info->dtype)) {
+        throw Error(ErrorCode::kModelLoad, fmt::format("a head's norm needs {} values of one type", config_.head_dim),
+                    {.file = file_.path(), .tensor = info->name, .offset = info->offset});
+      }
+      parts.push_back(info);
+    }
+    auto joined = std::make_shared<Tensor>(parts[0]->dtype, Shape{heads, config_.head_dim});
+    std::byte* to = joined->mutable_bytes().data();
+    for (const TensorInfo* info : parts) {
+      const Bytes bytes = file_.View(*info).bytes;
+      to = std::copy(bytes.begin(), bytes.end(), to);
+      claimed_.insert(info);
+    }
+    WeightRef weight;
+    weight.owned = joined;
+    weight.view = joined->view();
+    weight.source = parts[0]->name;
+    out_.slots[key] = {std::move(weight), parts[0], {parts.begin() + 1, parts.end()}, &rule};
   }
 
   std::vector<BindProblem>* problems_;
@@ -79,6 +110,7 @@ SlotTable BindSlots(const ModelFile& file, const Architecture& arch, const Model
 std::string HfName(const Architecture& arch, const SlotKey& key) {
   for (const TensorRule& rule : arch.hf) {
     if (std::find(rule.slots.begin(), rule.slots.end(), key.slot) == rule.slots.end()) continue;
+    if (rule.transform == Transform::kHeadByHead) return ExpandName(rule.name, key.layer, 0);
     std::string name = ExpandName(rule.name, key.layer, key.expert);
     const bool stacked = !UsesExpert(rule) && key.expert >= 0;
     if (rule.slots.size() > 1) name += fmt::format("[{}]", SlotName(key.slot));

@@ -186,13 +186,14 @@ class Builder {
     const LatentSpec& m = c_.latent;
     ValueId q;
     if (m.q_rank > 0) {
-      q = LatentNorm("q_down_norm", Linear("q_down", h, Slot::kQDown), Slot::kQDownNorm);
+      q = BiasIf(m.down_bias, "q_down_bias", Linear("q_down", h, Slot::kQDown), Slot::kQDownBias);
+      q = LatentNorm("q_down_norm", q, Slot::kQDownNorm);
       q = Linear("q_up", q, Slot::kQUp);
     } else {
       q = Linear("q_proj", h, Slot::kQ);
     }
     q = Rotate("q_rope", q, c_.num_heads, c_.head_dim, m.nope_dim);
-    const ValueId down = Linear("kv_down", h, Slot::kKvDown);
+    const ValueId down = BiasIf(m.down_bias, "kv_down_bias", Linear("kv_down", h, Slot::kKvDown), Slot::kKvDownBias);
     const ValueId latent = Add(SliceOp(), "kv_latent", SliceAttributes{0, m.kv_rank}, {down});
     const ValueId shared = Add(SliceOp(), "k_shared", SliceAttributes{m.kv_rank, m.rope_dim}, {down});
     const ValueId rotated = Rotate("k_rope", shared, 1, m.rope_dim, 0);
@@ -208,11 +209,12 @@ class Builder {
 
   // The shared expert: a dense block beside the routed ones.
   ValueId SharedExpert(ValueId h) {
-    const ValueId gate = Linear("shared_gate", h, Slot::kSharedGate);
-    const ValueId up = Linear("shared_up", h, Slot::kSharedUp);
+    const bool bias = c_.moe.shared_bias;
+    const ValueId gate = BiasIf(bias, "shared_gate_bias", Linear("shared_gate", h, Slot::kSharedGate), Slot::kSharedGateBias);
+    const ValueId up = BiasIf(bias, "shared_up_bias", Linear("shared_up", h, Slot::kSharedUp), Slot::kSharedUpBias);
     const ValueId active = Add(ActivationOp(), "shared_act", ActivationAttributes{.kind = c_.activation}, {gate});
     const ValueId inner = Add(MulOp(), "shared_mul", MulAttributes{}, {active, up});
-    const ValueId out = Linear("shared_down", inner, Slot::kSharedDown);
+    const ValueId out = BiasIf(bias, "shared_down_bias", Linear("shared_down", inner, Slot::kSharedDown), Slot::kSharedDownBias);
     if (!c_.moe.shared_gated) return out;
     return Add(SigmoidGateOp(), "shared_expert_gate", SigmoidGateAttributes{}, {out, Linear("shared_router", h, Slot::kSharedRouter)});
   }

@@ -34,6 +34,7 @@ struct MoeSpec {
   int64_t top_k = 0;
   int64_t expert_ffn = 0;
   int64_t shared_ffn = 0;          // 0: no shared expert
+  bool shared_bias = false;        // the shared expert's projections have biases (DeepSeek-V2, mlp_bias)
   bool shared_gated = false;       // the shared expert's output is times sigmoid(w x) (Qwen2-MoE)
   std::string scoring = "softmax"; // as MoeRouteAttributes::scoring
   bool router_bias = false;
@@ -52,6 +53,7 @@ struct LatentSpec {
   int64_t kv_rank = 0;
   int64_t nope_dim = 0;
   int64_t rope_dim = 0;
+  bool down_bias = false;  // the projections to q_rank and kv_rank have biases
   double score_scale = 1;  // from YaRN's mscale_all_dim: multiplies 1 / sqrt(head_dim)
 };
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/unread_keys.h"
 
 namespace apr {
 namespace {
@@ -20,29 +21,6 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
     text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
   }
   return out;
-}
-
-// Keys that say nothing about the forward pass: bookkeeping of transformers, training-time settings,
-// token ids (the tokenizer reads those). Source: transformers configuration_utils.py and the
-// configuration classes of the supported models.
-constexpr std::string_view kHarmless[] = {
-    "_name_or_path", "architectures", "auto_map", "attention_dropout", "attn_pdrop", "bos_token_id",
-    "classifier_dropout", "dtype", "embd_pdrop", "embedding_dropout", "eos_token_id", "hidden_dropout",
-    "id2label", "initializer_range", "is_decoder", "label2id", "layer_norm_initializer", "model_type",
-    "output_router_logits", "pad_token_id", "pretraining_tp", "resid_pdrop", "residual_dropout",
-    "router_aux_loss_coef", "router_jitter_noise", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
-    "transformers_version", "use_cache", "unk_token_id", "sep_token_id", "decoder_start_token_id",
-    "add_cross_attention", "problem_type", "return_dict", "output_attentions", "output_hidden_states",
-    "torchscript", "use_bfloat16", "chunk_size_feed_forward", "tokenizer_class", "prefix", "seq_aux",
-    "aux_loss_alpha", "reorder_and_upcast_attn", "gradient_checkpointing", "attn_implementation",
-    "_attn_implementation", "_attn_implementation_autoset", "cache_implementation", "ep_size",
-    "num_nextn_predict_layers", "layer_norm_elementwise_affine", "is_llama_config", "rope_interleaved",
-    "max_window_layers", "tie_word_embeddings", "is_encoder_decoder", "cross_attention_hidden_size",
-};
-
-bool IsHarmless(std::string_view key) {
-  return std::find(std::begin(kHarmless), std::end(kHarmless), key) != std::end(kHarmless);
 }
 
 // A null, false, zero-length or empty setting switches nothing on.
@@ -59,6 +37,17 @@ bool IsHarmlessGguf(std::string_view key) {
   return false;
 }
 
+// What `path` ("a.b") leads to from `at`, null values included; nullptr if nothing stands there.
+const Json* Step(const Json* at, std::string_view path) {
+  for (const std::string_view step : Split(path, '.')) {
+    if (at == nullptr || !at->is_object()) return nullptr;
+    const auto it = at->find(std::string(step));
+    if (it == at->end()) return nullptr;
+    at = &*it;
+  }
+  return at;
+}
+
 std::string FileLabel(const ModelFile& file) {
   switch (file.container()) {
     case Container::kGguf: return "gguf";
@@ -70,7 +59,8 @@ std::string FileLabel(const ModelFile& file) {
 
 }  // namespace
 
-ConfigReader::ConfigReader(const ModelFile& file, ModelConfig& out) : file_(file), out_(out) {
+ConfigReader::ConfigReader(const ModelFile& file, ModelConfig& out, std::string_view class_defaults)
+    : file_(file), out_(out), defaults_(ParseJson(class_defaults, "class defaults")) {
   if (!is_gguf()) return;
   if (const MetaValue* name = file.Meta("general.architecture")) {
     if (const auto text = name->AsString()) prefix_ = std::string(*text) + ".";
@@ -78,14 +68,23 @@ ConfigReader::ConfigReader(const ModelFile& file, ModelConfig& out) : file_(file
 }
 
 const Json* ConfigReader::FindJson(std::string_view path) const {
-  const Json* at = file_.config();
-  for (const std::string_view step : Split(path, '.')) {
-    if (at == nullptr || !at->is_object()) return nullptr;
-    const auto it = at->find(std::string(step));
-    if (it == at->end() || it->is_null()) return nullptr;
-    at = &*it;
+  const Json* at = Step(file_.config(), path);
+  return at == nullptr || at->is_null() ? nullptr : at;
+}
+
+const Json* ConfigReader::FindDefault(const ConfigKey& key) {
+  for (const std::string_view path : Split(key.hf, '|')) {
+    // null switches off what the class has by default; rope parameters are replaced as a whole.
+    if (const Json* stated = Step(file_.config(), path); stated != nullptr) return nullptr;
+    const bool rope = path.substr(0, 16) == "rope_parameters.";
+    if (rope && (FindJson("rope_parameters") != nullptr || FindJson("rope_scaling") != nullptr)) continue;
+    const Json* value = Step(&defaults_, path);
+    if (value == nullptr) continue;
+    key_ = std::string(path);
+    origin_ = fmt::format("rule: {}, the default of the configuration class", path);
+    return value;
   }
-  return at;
+  return nullptr;
 }
 
 const Json* ConfigReader::FindHf(const ConfigKey& key) {
@@ -102,7 +101,7 @@ const Json* ConfigReader::FindHf(const ConfigKey& key) {
       return value;
     }
   }
-  return nullptr;
+  return FindDefault(key);
 }
 
 const MetaValue* ConfigReader::FindMeta(const ConfigKey& key) {
@@ -267,7 +266,7 @@ std::vector<std::string> ConfigReader::UnreadKeys() const {
   if (file_.container() == Container::kSafetensors) {
     if (file_.config() == nullptr || !file_.config()->is_object()) return out;
     for (const auto& [key, value] : file_.config()->items()) {
-      if (was_read(key) || IsHarmless(key) || SaysNothing(value)) continue;
+      if (was_read(key) || IsBookkeeping(key) || SaysNothing(value)) continue;
       const std::string prefix = key + ".";
       const bool inside = value.is_object() && std::any_of(read_.begin(), read_.end(), [&](const std::string& r) {
         return r.rfind(prefix, 0) == 0;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "format/model_file.h"
 #include "model/config.h"
 
@@ -24,8 +25,9 @@ struct ConfigKey {
 
 class ConfigReader {
  public:
-  // `out` receives the sources; it must outlive the reader.
-  ConfigReader(const ModelFile& file, ModelConfig& out);
+  // `out` receives the sources; it must outlive the reader. `class_defaults`: JSON object of what
+  // config.json stands for where it leaves a key out (class_defaults.h); other containers state all.
+  ConfigReader(const ModelFile& file, ModelConfig& out, std::string_view class_defaults = "{}");
 
   bool is_gguf() const { return file_.container() == Container::kGguf; }
   bool is_apr() const { return file_.container() == Container::kApr; }
@@ -63,11 +65,13 @@ class ConfigReader {
  private:
   const Json* FindJson(std::string_view path) const;
   const Json* FindHf(const ConfigKey& key);
+  const Json* FindDefault(const ConfigKey& key);
   const MetaValue* FindMeta(const ConfigKey& key);
   [[noreturn]] void WrongKind(const char* wanted) const;
 
   const ModelFile& file_;
   ModelConfig& out_;
+  Json defaults_;
   std::string prefix_;   // "llama." in a GGUF
   std::string origin_;
   std::string key_;      // last key found

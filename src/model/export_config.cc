@@ -79,8 +79,9 @@ void AddWindows(const Architecture& arch, const ModelConfig& c, Json& out) {
   }
   if (arch.window == WindowRule::kNone) return;
   out["sliding_window"] = window > 0 ? Json(window) : Json(nullptr);
-  if (arch.window == WindowRule::kQwen) out["use_sliding_window"] = window > 0;
-  if (arch.window != WindowRule::kAll) out["layer_types"] = types;
+  if (arch.window == WindowRule::kAll) return;
+  if (arch.window != WindowRule::kEveryNthFull) out["use_sliding_window"] = window > 0;
+  if (arch.window != WindowRule::kSwitched) out["layer_types"] = types;
 }
 
 // Token ids from GGUF metadata, for generation with transformers.
@@ -120,8 +121,10 @@ Json FromResolved(const Model& model) {
   } else if (std::abs(c.attention_scale / usual - 1) > 1e-12) {
     CannotExpress("attention_scale");
   }
-  if (c.attention_softcap != 0) out["attn_logit_softcapping"] = c.attention_softcap;
-  if (c.logit_softcap != 0) out["final_logit_softcapping"] = c.logit_softcap;
+  if (arch.own_keys.find("softcapping") != std::string_view::npos) {  // absent would mean the class's default
+    out["attn_logit_softcapping"] = c.attention_softcap != 0 ? Json(c.attention_softcap) : Json(nullptr);
+    out["final_logit_softcapping"] = c.logit_softcap != 0 ? Json(c.logit_softcap) : Json(nullptr);
+  }
   AddRope(c, out);
   AddWindows(arch, c, out);
   AddTokenIds(model.file(), out);

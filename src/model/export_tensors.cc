@@ -137,7 +137,10 @@ class Exporter {
       const bool by_layer = rule.name.find("{L}") != std::string_view::npos;
       const bool by_expert = rule.name.find("{E}") != std::string_view::npos;
       const auto layers = by_layer ? static_cast<int>(model_->config().num_layers) : 1;
-      const auto experts = by_expert ? static_cast<int>(model_->config().moe.experts) : 1;
+      const bool by_head = rule.transform == Transform::kHeadByHead;
+      const auto experts = by_head     ? static_cast<int>(HeadsOf(model_->config(), rule.slots[0]))
+                           : by_expert ? static_cast<int>(model_->config().moe.experts)
+                                       : 1;
       for (int layer = 0; layer < layers; ++layer) {
         for (int expert = 0; expert < experts; ++expert) Tensor(rule, by_layer ? layer : -1, by_expert ? expert : -1);
       }
@@ -208,14 +211,15 @@ class Exporter {
     job->add = rule.transform == Transform::kPlusOne ? 1 : 0;
     DType stored = DType::kF32;
     const int matrices = IsStacked(rule.transform) ? static_cast<int>(model_->config().moe.experts) : 1;
+    const bool by_head = rule.transform == Transform::kHeadByHead;
     for (int e = 0; e < matrices; ++e) {
-      const auto parts = Parts(rule, layer, IsStacked(rule.transform) ? e : expert);
+      const auto parts = Parts(rule, layer, by_head ? -1 : IsStacked(rule.transform) ? e : expert);
       if (parts.empty()) return;
-      job->matrices.push_back(Rows(rule.transform, rule, parts));
+      job->matrices.push_back(by_head ? RowMap{{parts[0], expert}} : Rows(rule.transform, rule, parts));
       job->cols = ColsOf(*parts[0]);
       stored = parts[0]->view.dtype;
     }
-    const Shape shape = FileShape(*job, rule.transform);
+    const Shape shape = by_head ? Shape{job->cols} : FileShape(*job, rule.transform);
     const std::string name = ExpandName(rule.name, layer, expert);
     job->dtype = choose_(name, shape, stored);
     out_.push_back({name, job->dtype, shape, [job](const ByteSink& sink) {

@@ -63,7 +63,7 @@ TEST_P(ExportRoundTrip, ThroughGgufNamesEverySlotComesBack) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ExportRoundTrip, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma3"));
+INSTANTIATE_TEST_SUITE_P(All, ExportRoundTrip, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma3", "stablelm-parallel"));
 
 TEST(Export, AWrongRowOrderWouldBeSeen) {
   const std::vector<int32_t> right = RopeRowOrder(16, 2, 8);

@@ -25,6 +25,7 @@ class Loader {
       const auto it = slots_.slots.find(key);
       if (it == slots_.slots.end()) Missing(key);
       used_.insert(it->second.tensor);
+      used_.insert(it->second.more.begin(), it->second.more.end());
       out.push_back(it->second.weight);
     }
     return out;
@@ -126,6 +127,7 @@ uint64_t Model::num_parameters() const {
   for (const SlotKey& key : graph_slots_) {
     const TensorInfo* tensor = slots_.slots.at(key).tensor;
     if (seen.insert(tensor).second) total += static_cast<uint64_t>(tensor->shape.num_elements());
+    for (const TensorInfo* more : slots_.slots.at(key).more) total += static_cast<uint64_t>(more->shape.num_elements());
   }
   return total;
 }

@@ -19,6 +19,7 @@ namespace apr {
 struct BoundSlot {
   WeightRef weight;
   const TensorInfo* tensor = nullptr;  // in the file
+  std::vector<const TensorInfo*> more;  // further ones that the slot was put together from
   const TensorRule* rule = nullptr;    // how it got here
 };
 

@@ -8,9 +8,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/class_defaults.h"
 #include "model/config_reader.h"
 #include "model/resolve_moe.h"
 #include "model/resolve_rope.h"
+#include "model/unread_keys.h"
 
 namespace apr {
 namespace {
@@ -40,7 +42,6 @@ const ConfigKey kEps{"rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_epsilo
                      "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon",
                      "rms_norm_eps|layer_norm_eps|norm_eps|model.rms_norm_eps"};
 const ConfigKey kTie{"tie_word_embeddings", {}, "tied_embeddings|tie_word_embeddings"};
-const ConfigKey kActivation{"hidden_activation|hidden_act|activation_function"};
 const ConfigKey kWindow{"sliding_window", "attention.sliding_window"};
 const ConfigKey kWindowPattern{"sliding_window_pattern|_sliding_window_pattern", "attention.sliding_window_pattern"};
 const ConfigKey kLayerTypes{"layer_types"};
@@ -59,7 +60,7 @@ const ConfigKey kLogitSoftcap{"final_logit_softcapping", "final_logit_softcappin
 class Resolver {
  public:
   Resolver(const ModelFile& file, const Architecture& arch, ModelConfig& config)
-      : file_(file), arch_(arch), c_(config), reader_(file, config) {}
+      : file_(file), arch_(arch), c_(config), reader_(file, config, ClassDefaults(arch.name)) {}
 
   void Run() {
     c_.architecture = arch_.name;
@@ -72,9 +73,18 @@ class Resolver {
     ResolveRopes(reader_, arch_, c_);
     Scales();
     c_.unread_keys = reader_.UnreadKeys();
+    RefuseUnread();
   }
 
  private:
+  // Never computed as if the key were not there.
+  void RefuseUnread() const {
+    const std::vector<std::string> keys = KeysThatMatter(file_, arch_.name, c_.unread_keys);
+    if (keys.empty()) return;
+    Refuse(keys[0], fmt::format("architecture {} does not know this configuration key, which may change what the model computes "
+                                "(without it in the file the model is computed as if it had no effect)", arch_.name));
+  }
+
   bool TensorExists(Slot slot) const {
     for (const TensorRule& rule : file_.container() == Container::kGguf ? arch_.gguf_names : arch_.hf) {
       if (std::find(rule.slots.begin(), rule.slots.end(), slot) == rule.slots.end()) continue;
@@ -163,9 +173,13 @@ class Resolver {
     c_.shared_parallel_norm = arch_.shared_parallel_norm;
     c_.norm_eps = reader_.RequiredReal(kEps);
     reader_.Note("norm_eps", c_.norm_eps);
-    c_.q_bias = Bias("q_bias", arch_.qkv_bias, Slot::kQBias);
-    c_.k_bias = Bias("k_bias", arch_.qkv_bias, Slot::kKBias);
-    c_.v_bias = Bias("v_bias", arch_.qkv_bias, Slot::kVBias);
+    if (arch_.latent_attention) {
+      c_.latent.down_bias = Bias("latent_down_bias", arch_.qkv_bias, Slot::kKvDownBias);
+    } else {
+      c_.q_bias = Bias("q_bias", arch_.qkv_bias, Slot::kQBias);
+      c_.k_bias = Bias("k_bias", arch_.qkv_bias, Slot::kKBias);
+      c_.v_bias = Bias("v_bias", arch_.qkv_bias, Slot::kVBias);
+    }
     c_.o_bias = Bias("o_bias", arch_.o_bias, Slot::kOBias);
     const bool mlp = Bias("mlp_bias", arch_.mlp_bias, Slot::kDownBias);
     c_.gate_bias = mlp && arch_.mlp == MlpKind::kGated;
@@ -189,7 +203,6 @@ class Resolver {
   void QkNorms() {
     using Kind = ModelConfig::QkNorm;
     c_.qk_norm = arch_.qk_norm;
-    if (reader_.Bool({"qk_layernorm"}).value_or(false)) Refuse("qk_layernorm", "per-head layer norms of StableLM are not supported");
     if (arch_.qk_norm == Kind::kNone) return;
     const bool on = reader_.is_gguf() ? TensorExists(Slot::kQNorm) : Feature("qk_norm", arch_.qk_norm_rule, "");
     if (!on) c_.qk_norm = Kind::kNone;
@@ -227,8 +240,9 @@ class Resolver {
   void FeedForward() {
     c_.ffn_size = SizeOr("ffn_size", kFfn, kMaxWidth, 4 * c_.hidden_size, "4 hidden_size");
     c_.mlp = arch_.mlp;
-    if (const auto name = reader_.Text(kActivation)) {
-      c_.activation = ActivationName(*name);
+    if (!arch_.dead_activation_key.empty()) reader_.Ignore(arch_.dead_activation_key);
+    if (const auto name = reader_.Text({arch_.activation_key})) {
+      c_.activation = arch_.gelu_means_tanh && *name == "gelu" ? "gelu_tanh" : ActivationName(*name);
       reader_.Note("activation", c_.activation, reader_.last_origin());
     } else {
       c_.activation = arch_.activation;
@@ -238,18 +252,13 @@ class Resolver {
 
   void Windows() {
     c_.layers.resize(static_cast<size_t>(c_.num_layers));
+    if (arch_.no_rope_layers) ResolveNoRopeLayers(reader_, c_);
     std::optional<int64_t> window = reader_.Int(kWindow);
     const std::string origin = reader_.last_origin();
-    // Some writers keep the size in the file although no layer uses it.
-    const bool off = arch_.window == WindowRule::kNone ||
-                     (arch_.window == WindowRule::kQwen && !reader_.is_gguf() && !reader_.Bool(kUseWindow).value_or(false));
-    const auto types = reader_.Texts(kLayerTypes);
+    const std::optional<std::vector<std::string>> types = LayerTypes();
     // With a list of layer types the pattern repeats what the list says.
     if (types) reader_.Int(kWindowPattern);
-    if (off || !window || *window <= 0) window = 0;
-    if (types && static_cast<int64_t>(types->size()) != c_.num_layers) {
-      Refuse("layer_types", fmt::format("has {} entries for {} layers", types->size(), c_.num_layers));
-    }
+    if (WindowsOff() || !window || *window <= 0) window = 0;
     std::string windowed;
     for (int64_t i = 0; i < c_.num_layers; ++i) {
       if (*window == 0 || !IsWindowed(i, types)) continue;
@@ -264,6 +273,27 @@ class Resolver {
     }
   }
 
+  // Some writers keep the size in the file although no layer uses it.
+  bool WindowsOff() {
+    switch (arch_.window) {
+      case WindowRule::kNone: return true;
+      case WindowRule::kAll:
+      case WindowRule::kEveryNthFull: return false;
+      default: return !reader_.is_gguf() && !reader_.Bool(kUseWindow).value_or(false);
+    }
+  }
+
+  // nullopt where the file has none or the model's code does not read them.
+  std::optional<std::vector<std::string>> LayerTypes() {
+    const auto types = reader_.Texts(kLayerTypes);
+    const bool read = arch_.window != WindowRule::kAll && arch_.window != WindowRule::kSwitched && arch_.window != WindowRule::kNone;
+    if (!types || !read) return std::nullopt;
+    if (static_cast<int64_t>(types->size()) != c_.num_layers) {
+      Refuse("layer_types", fmt::format("has {} entries for {} layers", types->size(), c_.num_layers));
+    }
+    return types;
+  }
+
   bool IsWindowed(int64_t layer, const std::optional<std::vector<std::string>>& types) {
     if (types) {
       const std::string& type = (*types)[static_cast<size_t>(layer)];
@@ -273,8 +303,11 @@ class Resolver {
     }
     switch (arch_.window) {
       case WindowRule::kNone: return false;
-      case WindowRule::kAll: return true;
+      case WindowRule::kAll:
+      case WindowRule::kSwitched: return true;
       case WindowRule::kQwen: return layer >= reader_.Int(kMaxWindowLayers).value_or(0);
+      case WindowRule::kQwen2Moe: return layer % 2 == 0 && layer < reader_.Int(kMaxWindowLayers).value_or(0);
+      case WindowRule::kWithoutRope: return c_.layers[static_cast<size_t>(layer)].rope < 0;
       case WindowRule::kEveryNthFull: return (layer + 1) % Pattern() != 0;
     }
     return false;
@@ -286,7 +319,20 @@ class Resolver {
     return pattern;
   }
 
+  // Whether the architecture's configuration class knows a key that only some have.
+  bool Knows(const ConfigKey& key) const {
+    if (file_.container() != Container::kSafetensors) return true;
+    std::string_view rest = arch_.own_keys;
+    while (!rest.empty()) {
+      const size_t end = std::min(rest.find('|'), rest.size());
+      if (rest.substr(0, end) == key.hf) return true;
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    return false;
+  }
+
   double RealOr(const char* field, const ConfigKey& key, double fallback, const char* rule) {
+    if (!Knows(key)) return fallback;
     if (const auto value = reader_.Real(key)) {
       if (!std::isfinite(*value)) Refuse(field, "is not finite");
       reader_.Note(field, *value);
@@ -298,13 +344,15 @@ class Resolver {
 
   void Scales() {
     const double head = static_cast<double>(c_.head_dim);
-    const bool unscaled = !reader_.Bool({"scale_attn_weights"}).value_or(true);  // GPT-2
-    c_.attention_scale_by_layer = reader_.Bool({"scale_attn_by_inverse_layer_idx"}).value_or(false);
+    const ConfigKey scaled{"scale_attn_weights"};
+    const ConfigKey by_layer{"scale_attn_by_inverse_layer_idx"};
+    const bool unscaled = Knows(scaled) && !reader_.Bool(scaled).value_or(true);
+    c_.attention_scale_by_layer = Knows(by_layer) && reader_.Bool(by_layer).value_or(false);
     c_.qkv_clip = RealOr("qkv_clip", kQkvClip, 0, "none");
     if (unscaled) {
       c_.attention_scale = 1;
       reader_.Note("attention_scale", "1", "config.json: scale_attn_weights");
-    } else if (const auto scalar = reader_.Real(kQueryScalar)) {
+    } else if (const auto scalar = Knows(kQueryScalar) ? reader_.Real(kQueryScalar) : std::nullopt) {
       if (!(*scalar > 0)) Refuse("query_pre_attn_scalar", "must be positive");
       c_.attention_scale = 1 / std::sqrt(*scalar);
       reader_.Note("attention_scale", fmt::format("{}", c_.attention_scale), reader_.last_origin());

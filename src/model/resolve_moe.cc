@@ -15,7 +15,7 @@ constexpr int64_t kMaxExperts = 65536;
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 
 const ConfigKey kExperts{"num_experts|num_local_experts|n_routed_experts", "expert_count", "num_experts"};
-const ConfigKey kTopK{"num_experts_per_tok", "expert_used_count", "num_experts_per_tok"};
+const ConfigKey kTopK{"num_experts_per_tok|experts_per_token", "expert_used_count", "num_experts_per_tok"};
 const ConfigKey kExpertFfn{"moe_intermediate_size", "expert_feed_forward_length", "moe_intermediate_size"};
 const ConfigKey kSharedFfn{"shared_expert_intermediate_size", "expert_shared_feed_forward_length"};
 const ConfigKey kSharedCount{"n_shared_experts", "expert_shared_count"};
@@ -85,6 +85,7 @@ class MoeResolver {
     } else if (arch_.moe == MoeRule::kAfterDense) {
       m.shared_ffn = reader_.Int(kSharedCount).value_or(0) * m.expert_ffn;
       reader_.Note("moe_shared_ffn", m.shared_ffn);
+      m.shared_bias = c_.up_bias;
     }
     m.scaling = reader_.Real(kScaling).value_or(1);
   }
@@ -95,8 +96,8 @@ class MoeResolver {
     m.groups = std::max<int64_t>(1, reader_.Int(kGroups).value_or(1));
     m.top_groups = std::max<int64_t>(1, reader_.Int(kTopGroups).value_or(m.groups));
     const std::string method = reader_.Text(kTopKMethod).value_or("");
-    // "greedy" chooses among all experts, whatever the groups.
-    if (method == "greedy") m.groups = m.top_groups = 1;
+    // DeepSeek-V2's "greedy" chooses among all experts, whatever the groups; V3 does not read the key.
+    if (method == "greedy" && arch_.name == "deepseek_v2") m.groups = m.top_groups = 1;
     reader_.NoteRule("moe_groups", fmt::format("{} of {}", m.top_groups, m.groups), "n_group, topk_group, topk_method");
   }
 

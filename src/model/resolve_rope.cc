@@ -20,9 +20,11 @@ class RopeKeys {
   explicit RopeKeys(std::string layer_type) : layer_type_(std::move(layer_type)) {}
 
   std::string Of(const std::string& name) const {
-    std::string out;
-    if (!layer_type_.empty()) out = "rope_parameters." + layer_type_ + "." + name + "|";
-    return out + "rope_parameters." + name + "|rope_scaling." + name;
+    const std::string common = "rope_parameters." + name + "|rope_scaling." + name;
+    if (layer_type_.empty()) return common;
+    const std::string own = "rope_parameters." + layer_type_ + "." + name;
+    // Older files scale the full layers alone.
+    return layer_type_ == "sliding_attention" ? own : own + "|" + common;
   }
 
  private:
@@ -53,6 +55,11 @@ class RopeResolver {
     const std::optional<double> value = Real(name);
     if (value && std::isfinite(*value) && *value > 0) return *value;
     Refuse(name, "is missing or not positive, but the rope scaling needs it");
+  }
+  // 0 counts as absent.
+  double NonZero(const std::string& name, double fallback) {
+    const double value = Real(name).value_or(0);
+    return value == 0 ? fallback : value;
   }
   [[noreturn]] void Refuse(const std::string& key, const std::string& why) const {
     throw Error(ErrorCode::kModelLoad, key + ": " + why, {.file = reader_.file().path(), .tensor = key});
@@ -114,13 +121,14 @@ class RopeResolver {
     if (local_ && !reader_.Has({"rope_parameters.sliding_attention.rope_type"})) return;
     const std::string type_keys = keys_.Of("rope_type") + "|" + keys_.Of("type");
     std::string kind = reader_.Text({type_keys}).value_or("default");
+    const std::string kind_origin = reader_.last_origin();
+    OriginalContext();  // some scalings have no use for the key, but it is not unknown either
     if (kind == "default") {
-      OriginalContext();  // without a scaling the key says nothing, but it is not unknown either
       scaling_origin_ = "rule: no scaling";
       return;
     }
-    scaling_origin_ = reader_.last_origin();
-    if (kind == "su") kind = "longrope";
+    scaling_origin_ = kind_origin;
+    if (kind == "su" || (arch_.name == "phi3" && kind == "yarn")) kind = "longrope";  // older names
     out_.table.scaling = kind;
     if (kind == "linear") out_.table.factor = Required("factor");
     else if (kind == "dynamic") Dynamic();
@@ -131,13 +139,17 @@ class RopeResolver {
   }
 
   double OriginalContext() {
-    const std::string keys = keys_.Of("original_max_position_embeddings") + "|original_max_position_embeddings";
+    // The class that has this key of its own (Phi-3) prefers it to the one inside the rope parameters.
+    std::string keys = keys_.Of("original_max_position_embeddings");
+    keys = arch_.name == "phi3" ? "original_max_position_embeddings|" + keys : keys + "|original_max_position_embeddings";
     return reader_.Real({keys, "rope.scaling.original_context_length"}).value_or(static_cast<double>(c_.max_positions));
   }
 
+  // Counts from max_position_embeddings, whatever original_max_position_embeddings says.
   void Dynamic() {
     out_.table.factor = Required("factor");
-    out_.table.original_context = OriginalContext();
+    OriginalContext();
+    out_.table.original_context = static_cast<double>(c_.max_positions);
   }
 
   void Llama3() {
@@ -157,11 +169,12 @@ class RopeResolver {
 
   void Yarn() {
     out_.table.original_context = OriginalContext();
-    out_.table.factor = Required("factor");
-    out_.table.beta_fast = Real("beta_fast").value_or(32);
-    out_.table.beta_slow = Real("beta_slow").value_or(1);
-    const std::string truncate_keys = keys_.Of("truncate");
-    out_.table.truncate = reader_.Bool({truncate_keys}).value_or(true);
+    // Without a factor: by how much the context grew (transformers, for DeepSeek-V3).
+    out_.table.factor = Real("factor") ? Required("factor") : static_cast<double>(c_.max_positions) / out_.table.original_context;
+    out_.table.beta_fast = NonZero("beta_fast", 32);
+    out_.table.beta_slow = NonZero("beta_slow", 1);
+    // transformers looks for it beside the layer types, not inside one.
+    out_.table.truncate = reader_.Bool({"rope_parameters.truncate|rope_scaling.truncate"}).value_or(true);
     const auto given = Real("attention_factor");
     const auto mscale = Real("mscale");
     const auto mscale_all = Real("mscale_all_dim");
@@ -236,11 +249,7 @@ class RopeResolver {
 
 }  // namespace
 
-namespace {
-
-// SmolLM3: `no_rope_layers` holds 1 for layers that rotate and 0 for those that do not.
-void NoRopeLayers(ConfigReader& reader, const Architecture& arch, ModelConfig& config) {
-  if (!arch.no_rope_layers) return;
+void ResolveNoRopeLayers(ConfigReader& reader, ModelConfig& config) {
   const auto list = reader.Reals({"no_rope_layers"});
   const int64_t step = reader.Int({"no_rope_layer_interval"}).value_or(4);
   if (list && static_cast<int64_t>(list->size()) != config.num_layers) {
@@ -256,14 +265,11 @@ void NoRopeLayers(ConfigReader& reader, const Architecture& arch, ModelConfig& c
   reader.NoteRule("rope_layers_without", without.empty() ? "none" : without, "no_rope_layers, or every fourth");
 }
 
-}  // namespace
-
 void ResolveRopes(ConfigReader& reader, const Architecture& arch, ModelConfig& config) {
   if (config.learned_positions) {
     for (LayerSpec& layer : config.layers) layer.rope = -1;
     return;
   }
-  NoRopeLayers(reader, arch, config);
   const bool two = arch.local_rope_theta > 0;
   config.ropes.push_back(RopeResolver(reader, arch, config, two ? "full_attention" : "").Resolve());
   if (!two) return;

@@ -15,11 +15,12 @@ enum class Slot {
   kAttnNorm, kAttnNormBias, kQ, kQBias, kK, kKBias, kV, kVBias, kO, kOBias, kQNorm, kKNorm, kPostAttnNorm,
   kSinks,
   // per layer: latent attention (DeepSeek)
-  kQDown, kQDownNorm, kQUp, kKvDown, kKvDownNorm, kKvUp,
+  kQDown, kQDownBias, kQDownNorm, kQUp, kKvDown, kKvDownBias, kKvDownNorm, kKvUp,
   // per layer: feed-forward
   kFfnNorm, kFfnNormBias, kGate, kGateBias, kUp, kUpBias, kDown, kDownBias, kPostFfnNorm,
   // per layer: experts
-  kRouter, kRouterBias, kRouterCorrection, kSharedRouter, kSharedGate, kSharedUp, kSharedDown,
+  kRouter, kRouterBias, kRouterCorrection, kSharedRouter, kSharedGate, kSharedGateBias, kSharedUp,
+  kSharedUpBias, kSharedDown, kSharedDownBias,
   // per layer and expert
   kExpertGate, kExpertGateBias, kExpertUp, kExpertUpBias, kExpertDown, kExpertDownBias,
 };

@@ -18,7 +18,9 @@ void ReplaceAll(std::string& text, std::string_view from, const std::string& to)
 int64_t FfnWidth(const ModelConfig& c, Slot slot) {
   switch (slot) {
     case Slot::kSharedGate:
+    case Slot::kSharedGateBias:
     case Slot::kSharedUp:
+    case Slot::kSharedUpBias:
     case Slot::kSharedDown:
       return c.moe.shared_ffn;
     case Slot::kExpertGate:
@@ -45,9 +47,12 @@ Shape LatentShape(const ModelConfig& c, Slot slot) {
   const int64_t q_out = c.num_heads * c.head_dim;
   switch (slot) {
     case Slot::kQDown: return {m.q_rank, c.hidden_size};
-    case Slot::kQDownNorm: return {m.q_rank};
+    case Slot::kQDownBias:
+    case Slot::kQDownNorm:
+      return {m.q_rank};
     case Slot::kQUp: return {q_out, m.q_rank};
     case Slot::kKvDown: return {m.kv_rank + m.rope_dim, c.hidden_size};
+    case Slot::kKvDownBias: return {m.kv_rank + m.rope_dim};
     case Slot::kKvDownNorm: return {m.kv_rank};
     default: return {c.num_heads * (m.nope_dim + c.v_head_dim), m.kv_rank};  // kKvUp
   }
@@ -88,6 +93,8 @@ Shape FfnShape(const ModelConfig& c, Slot slot) {
       return {c.hidden_size, f};
     case Slot::kGateBias:
     case Slot::kUpBias:
+    case Slot::kSharedGateBias:
+    case Slot::kSharedUpBias:
     case Slot::kExpertGateBias:
     case Slot::kExpertUpBias:
       return {f};

@@ -25,11 +25,12 @@ enum class Transform {
   kStackedExperts,    // [E, out, in]: one slot per expert
   kStackedExpertsTransposed,          // [E, in, out]
   kStackedExpertsInterleaved,         // [E, 2 * out, in], rows gate, up, gate, up ...
+  kHeadByHead,        // one tensor for each head, {E} in its name: a row of the slot (StableLM)
   kStackedExpertsInterleavedTransposed,  // [E, in, 2 * out], columns gate, up, gate, up ... (gpt-oss)
 };
 
 struct TensorRule {
-  std::string_view name;      // "{L}" stands for the layer, "{E}" for the expert
+  std::string_view name;      // "{L}" stands for the layer, "{E}" for the expert, or the head
   std::vector<Slot> slots;
   Transform transform = Transform::kNone;
 };

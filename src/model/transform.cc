@@ -85,6 +85,7 @@ class Applier {
       case Transform::kPlusOne: PlusOne(); break;
       case Transform::kTransposed: TransposedParts(); break;
       case Transform::kPerHeadInterleaved: PerHeadInterleaved(); break;
+      case Transform::kHeadByHead: break;  // several tensors make one slot: see the binder
       case Transform::kStackedExperts: Stacked(false, false); break;
       case Transform::kStackedExpertsTransposed: Stacked(true, false); break;
       case Transform::kStackedExpertsInterleaved: Stacked(false, true); break;

@@ -52,6 +52,12 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens,
     by_id_[tokens_[i].id] = i;
     by_content_[tokens_[i].content] = i;
   }
+  // `tokenizers` leaves out what is spelled like a special token: one whose spelling normalisation
+  // changed is not, another of the same spelling is.
+  for (AddedToken& each : tokens_) {
+    const AddedToken* same = Find(each.spelled);
+    each.skipped = same != nullptr && same->special;
+  }
   // Of two with one spelling the special one counts.
   for (const bool special : {true, false}) {
     for (size_t i = 0; i < tokens_.size(); ++i) {
@@ -86,6 +92,7 @@ void AddedTokens::Split(std::string_view text, bool normalized, bool parse_speci
         (EndsWithWord(text.substr(0, begin)) || StartsWithWord(text.substr(end)))) {
       continue;
     }
+    if (begin < done) continue;  // begins in what the one before took to its right
     if (token.lstrip) begin = SpaceBefore(text, std::min(done, begin), begin);
     if (token.rstrip) end = SpaceAfter(text, end);
     if (begin > done) parts.push_back({nullptr, done, begin});

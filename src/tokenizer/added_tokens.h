@@ -26,6 +26,7 @@ struct AddedToken {
   // What is looked for and what the id spells: the content, or its normalised form. Set by
   // AddedTokens.
   std::string spelled;
+  bool skipped = false;  // left out of decoded text without special tokens; set by AddedTokens
 };
 
 class AddedTokens {

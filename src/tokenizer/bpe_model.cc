@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 #include "base/error.h"
 #include "tokenizer/unicode.h"
@@ -41,8 +42,6 @@ class MergeResolver {
       hashes[i][1] = HashBytes(pairs[i].second);
     }
     each([&](uint64_t hash) { vocabulary_.PrefetchSlot(hash); });
-    each([&](uint64_t hash) { vocabulary_.PrefetchEntry(hash); });
-    each([&](uint64_t hash) { vocabulary_.PrefetchText(hash); });
     for (size_t i = 0; i < count; ++i) {
       left[i] = vocabulary_.Find(pairs[i].first, hashes[i][0]).value_or(kNone);
       right[i] = vocabulary_.Find(pairs[i].second, hashes[i][1]).value_or(kNone);
@@ -223,16 +222,19 @@ std::unique_ptr<const ByteLevelEncoder> ByteLevelEncoder::Make(const BpeModel& m
   return encoder;
 }
 
-void ByteLevelEncoder::EncodeWord(std::string_view word, Symbols& symbols,
+std::optional<uint32_t> ByteLevelEncoder::FindWhole(std::string_view word) const {
+  const Vocabulary& vocabulary = model_.vocabulary();
+  if (!model_.options().ignore_merges || word.size() > vocabulary.longest()) return std::nullopt;
+  return vocabulary.Find(ByteLevelSpelling(word));
+}
+
+void ByteLevelEncoder::EncodeWord(std::string_view word, bool part, Symbols& symbols,
                                   EncodeScratch& scratch) const {
   symbols.clear();
   const auto end = static_cast<uint32_t>(word.size());
-  const Vocabulary& vocabulary = model_.vocabulary();
-  if (model_.options().ignore_merges && word.size() <= vocabulary.longest()) {
-    if (const auto id = vocabulary.Find(ByteLevelSpelling(word))) {
-      symbols.push_back(*id, 0);
-      return;
-    }
+  if (const auto id = part ? std::nullopt : FindWhole(word)) {
+    symbols.push_back(*id, 0);
+    return;
   }
   for (uint32_t i = 0; i < end; ++i) {
     const uint32_t id = byte_ids_[static_cast<unsigned char>(word[i])];
@@ -245,21 +247,51 @@ void ByteLevelEncoder::EncodeWord(std::string_view word, Symbols& symbols,
   }
 }
 
+bool ByteLevelEncoder::IsWorthCutting(std::string_view word) const {
+  constexpr size_t kShort = 12;  // merging is quick up to here
+  if (word.size() <= kShort) return false;
+  // Of words of two alphabets the last character decides; what is not cut is only slower.
+  return static_cast<unsigned char>(word.back()) >= 0x80;
+}
+
+void ByteLevelEncoder::EncodeParts(std::string_view word, EncodeScratch& scratch) const {
+  std::call_once(cuts_made_, [&] { cuts_ = std::make_unique<const SafeCuts>(model_.vocabulary()); });
+  std::vector<int32_t>& ids = scratch.part_ids;
+  ids.clear();
+  if (const auto id = FindWhole(word)) {
+    ids.push_back(static_cast<int32_t>(*id));
+    return;
+  }
+  scratch.part_ends.clear();
+  cuts_->Split(word, scratch.part_ends);
+  const bool alike = !model_.options().ignore_merges;
+  std::unique_ptr<WordCache>& cache = alike ? scratch.cache : scratch.part_cache;
+  if (!cache) cache = std::make_unique<WordCache>();
+  EncodeThroughCache(*cache, word, scratch.part_ends, ids, [&](std::string_view part) -> const auto& {
+    EncodeWord(part, true, scratch.symbols, scratch);
+    return scratch.symbols.ids;
+  });
+}
+
 void ByteLevelEncoder::Encode(std::string_view text, const std::vector<uint32_t>& ends,
                               TokenSink& sink, EncodeScratch& scratch) const {
   Symbols& symbols = scratch.symbols;
   if (sink.spans == nullptr) {
     if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
-    EncodeThroughCache(
-        *scratch.cache, text, ends, sink.ids, [&](std::string_view word) -> const auto& {
-          EncodeWord(word, symbols, scratch);
-          return symbols.ids;
-        });
+    EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) {
+      if (IsWorthCutting(word)) {
+        EncodeParts(word, scratch);
+        return std::span<const int32_t>(scratch.part_ids);
+      }
+      EncodeWord(word, false, symbols, scratch);
+      // Ids are below 2^31.
+      return std::span(reinterpret_cast<const int32_t*>(symbols.ids.data()), symbols.ids.size());
+    });
     return;
   }
   uint32_t begin = 0;
   for (const uint32_t end : ends) {
-    EncodeWord(text.substr(begin, end - begin), symbols, scratch);
+    EncodeWord(text.substr(begin, end - begin), false, symbols, scratch);
     for (size_t i = 0; i < symbols.size(); ++i) {
       const uint32_t stop = i + 1 < symbols.size() ? symbols.begins[i + 1] : end - begin;
       sink.Add(symbols.ids[i], begin + symbols.begins[i], begin + stop);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "tokenizer/model.h"
+#include "tokenizer/safe_cuts.h"
 
 namespace apr {
 
@@ -84,9 +86,16 @@ class ByteLevelEncoder {
 
  private:
   explicit ByteLevelEncoder(const BpeModel& model) : model_(model) {}
-  void EncodeWord(std::string_view word, Symbols& symbols, EncodeScratch& scratch) const;
+  // `part` of a word: never taken as a piece without merging.
+  void EncodeWord(std::string_view word, bool part, Symbols& symbols, EncodeScratch& scratch) const;
+  // A long word that is not ASCII alone, by its parts; the ids stand in scratch.part_ids.
+  void EncodeParts(std::string_view word, EncodeScratch& scratch) const;
+  bool IsWorthCutting(std::string_view word) const;
+  std::optional<uint32_t> FindWhole(std::string_view word) const;
 
   const BpeModel& model_;
+  mutable std::once_flag cuts_made_;
+  mutable std::unique_ptr<const SafeCuts> cuts_;  // made when the first word needs it
   static constexpr uint32_t kNone = 0xFFFFFFFF;
   uint32_t byte_ids_[256] = {};
   bool complete_ = true;  // every byte has a token

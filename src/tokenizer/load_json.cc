@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 
@@ -35,6 +38,31 @@ struct ModelFields {
 
 [[noreturn]] void FailModel(std::string_view what, std::string key) {
   throw Error(ErrorCode::kInvalidFormat, std::string(what), {.tensor = std::move(key)});
+}
+
+// A score as `tokenizers` reads it: its JSON reader (serde_json, src/de.rs, f64_from_parts) rounds the
+// digits and then the power of ten, which moves one score in seven by one unit in the last place.
+// Where two ways through a text weigh the same, that decides between them.
+double AsItsAuthorsRead(double exact) {
+  const std::string text = fmt::format("{}", exact);  // shortest, as such files are written
+  uint64_t digits = 0;
+  int exponent = 0;
+  bool fraction = false;
+  size_t i = exact < 0 ? 1 : 0;
+  for (; i < text.size() && text[i] != 'e'; ++i) {
+    if (text[i] == '.') {
+      fraction = true;
+      continue;
+    }
+    if (text[i] < '0' || text[i] > '9') return exact;  // inf, nan
+    digits = 10 * digits + static_cast<uint64_t>(text[i] - '0');
+    exponent -= fraction ? 1 : 0;
+  }
+  if (i < text.size()) exponent += std::atoi(text.c_str() + i + 1);
+  if (exponent < -300 || exponent > 300) return exact;
+  const double power = std::pow(10.0, std::abs(exponent));
+  const double size = exponent < 0 ? static_cast<double>(digits) / power : static_cast<double>(digits) * power;
+  return exact < 0 ? -size : size;
 }
 
 class Loader {
@@ -104,7 +132,7 @@ class Loader {
       if (pair.size() != 2)
         FailModel(fmt::format("entry {} is not a [piece, score] pair", id), "vocab");
       model_.vocabulary.Add(id, std::string_view(pair.at(0).get_string()));
-      model_.scores.push_back(pair.at(1).get_double());
+      model_.scores.push_back(AsItsAuthorsRead(pair.at(1).get_double()));
       ++id;
     }
   }
@@ -116,6 +144,8 @@ class Loader {
       FailModel(fmt::format("merge {} ('{}') is not two pieces", model_.merges.size(), text),
                 "merges");
     };
+    // At least 5 bytes of JSON each.
+    model_.merges.reserve(std::min<size_t>(value.get_array().size(), text_.size() / 5));
     for (const dom::element entry : value.get_array()) {
       std::string_view text;
       if (entry.get_string().get(text) == simdjson::SUCCESS) {

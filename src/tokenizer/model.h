@@ -26,6 +26,9 @@ struct EncodeScratch {
   std::vector<uint32_t> ends;
   std::vector<int32_t> ids;
   std::unique_ptr<WordCache> cache;
+  std::unique_ptr<WordCache> part_cache;  // of parts of words, where those are not encoded like words
+  std::vector<uint32_t> part_ends;
+  std::vector<int32_t> part_ids;
 };
 
 // Where a model puts tokens: ids, and for each the bytes [begin, end) of the word, if wanted.

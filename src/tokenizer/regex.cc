@@ -22,7 +22,7 @@ constexpr size_t kJitStackBytes = 1 << 20;
 constexpr char kSpaceSet[] =
     R"(\x{09}-\x{0D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
-// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), the flag
+// Rewrites \s and \S (outside and inside classes), \h and \H (hexadecimal digits in Ruby), \uHHHH, the flag
 // letter m of (?m...) (dot matches newline in Ruby) and classes inside classes (their union).
 class Translator {
  public:
@@ -73,10 +73,17 @@ class Translator {
       out_ += inside ? "0-9A-Fa-f" : "[0-9A-Fa-f]";
     } else if (c == 'H' && !inside) {
       out_ += "[^0-9A-Fa-f]";
+    } else if (c == 'u' && IsHex(in_.substr(at_ + 2, 4))) {
+      out_ += fmt::format("\\x{{{}}}", in_.substr(at_ + 2, 4));
+      at_ += 4;
     } else {
       return Copy(2);
     }
     at_ += 2;
+  }
+
+  static bool IsHex(std::string_view text) {
+    return text.size() == 4 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
   }
 
   void OpenClass() {

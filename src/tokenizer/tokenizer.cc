@@ -92,7 +92,14 @@ class Tokenizer::Run {
         options_.offsets || (parts_.pre_tokenizer && parts_.pre_tokenizer->NeedsSources());
     AlignedText text(raw, offset, tracked);
     if (parts_.normalizer) text = parts_.normalizer->Apply(text);
-    if (!parts_.added->any(true)) return EncodeNormalized(std::move(text));
+    if (!parts_.added->any(true)) {
+      // What normalisation took from the front is not part of the text any more.
+      if (parts_.normalizer && tracked && text.size() > 0) {
+        const uint32_t begin = text.Source(0, text.size()).begin;
+        text = AlignedText::Slice(text, 0, text.size(), begin);
+      }
+      return EncodeNormalized(std::move(text));
+    }
     std::vector<AddedTokens::Part> cuts;
     parts_.added->Split(text.text(), true, options_.parse_special, cuts);
     for (const auto& part : cuts) {
@@ -100,9 +107,9 @@ class Tokenizer::Run {
         Add(part.token->id, text.Source(part.begin, part.end));
         continue;
       }
-      // The first stretch keeps the place of the text; a later one begins where it came from.
-      const uint32_t begin =
-          part.begin == 0 ? offset : std::max(1u, text.Source(part.begin, part.end).begin);
+      // A stretch begins where it came from.
+      const uint32_t source = tracked ? text.Source(part.begin, part.end).begin : offset;
+      const uint32_t begin = part.begin == 0 ? source : std::max(1u, source);
       AlignedText slice = AlignedText::Slice(text, part.begin, part.end, begin);
       EncodeNormalized(std::move(slice));
     }
@@ -224,12 +231,17 @@ struct StreamDecoder::State {
     const auto uid = static_cast<uint32_t>(id);
     DecoderToken token;
     if (const AddedToken* added = parts->added->Find(uid)) {
-      if (added->special && skip_special) return;
+      if (added->skipped && skip_special) return;
       token.piece = added->spelled;
       token.control = added->special;
       token.literal = parts->literal_added;
     } else if (parts->model->vocabulary().Has(uid)) {
       token.piece = parts->model->vocabulary().Piece(uid);
+      // A second id with the spelling of a special token.
+      if (skip_special && parts->model->vocabulary().has_duplicates()) {
+        const AddedToken* same = parts->added->Find(token.piece);
+        if (same != nullptr && same->special) return;
+      }
     } else {
       return;
     }

@@ -2,7 +2,7 @@
 //   tokenizer_bench TOKENIZER load                 milliseconds to load, best of 7
 //   tokenizer_bench TOKENIZER speed FILE [SECONDS] MB/s of encoding the file as one text, then by
 //   lines tokenizer_bench TOKENIZER encode IN OUT        {"text"} to {"ids"}, see token_lines.h
-//   tokenizer_bench TOKENIZER decode IN OUT        {"ids"} to {"text"}
+//   tokenizer_bench TOKENIZER decode IN OUT        {"ids"} to {"text"}; decode-skip: without special tokens
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -92,8 +92,8 @@ int main(int argc, char** argv) {
       Speed(*tokenizer, argv[3], argc > 4 ? std::atof(argv[4]) : 1.0);
     } else if (mode == "encode" && argc == 5) {
       TokenizeLines(*tokenizer, argv[3], argv[4], {}, apr::Overwrite::kAllow);
-    } else if (mode == "decode" && argc == 5) {
-      DetokenizeLines(*tokenizer, argv[3], argv[4], false, apr::Overwrite::kAllow);
+    } else if ((mode == "decode" || mode == "decode-skip") && argc == 5) {
+      DetokenizeLines(*tokenizer, argv[3], argv[4], mode == "decode-skip", apr::Overwrite::kAllow);
     } else {
       return 2;
     }

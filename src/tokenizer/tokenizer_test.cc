@@ -1,5 +1,7 @@
 // Tokenizers on hand-made files: planted faults that the comparisons must find, hostile input,
 // scanners against the regular expressions they stand for, windows against the whole, streaming.
+#include "tokenizer/model.h"
+#include "tokenizer/safe_cuts.h"
 #include "tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -276,6 +278,29 @@ TEST(Encode, IllFormedTextCountsAsReplacementAndKeepsItsBytesInSpans) {
                                 {.offsets = true});
   EXPECT_EQ(encoding.ids, (std::vector<int32_t>{1, 2, 1}));
   EXPECT_EQ(encoding.spans, (std::vector<ByteSpan>{{0, 1}, {1, 3}, {3, 4}}));
+}
+
+// A border is cut only where no token crosses it, wholly or with a part of a character.
+TEST(SafeCutsTest, CutsOnlyWhatNoTokenJoins) {
+  Vocabulary vocabulary;
+  uint32_t id = 0;
+  for (int b = 0; b < 256; ++b) {
+    const char byte = static_cast<char>(b);
+    vocabulary.Add(id++, ByteLevelSpelling(std::string_view(&byte, 1)));
+  }
+  vocabulary.Add(id++, ByteLevelSpelling("\u4f60\u597d"));         // two whole characters
+  vocabulary.Add(id++, ByteLevelSpelling("\xbd\xe4"));             // the end of U+597D, the beginning of U+4E16
+  vocabulary.BuildIndex(false);
+  const SafeCuts cuts(vocabulary);
+  EXPECT_TRUE(cuts.MayJoin("\u4f60", "\u597d"));
+  EXPECT_TRUE(cuts.MayJoin("\u597d", "\u4e16"));
+  EXPECT_FALSE(cuts.MayJoin("\u597d", "\u4f60") && cuts.MayJoin("\u4e16", "\u754c")) << "a filter may say yes, not always";
+  std::vector<uint32_t> ends;
+  cuts.Split("\u4f60\u597d\u4e16", ends);
+  EXPECT_EQ(ends, (std::vector<uint32_t>{9}));
+  ends.clear();
+  cuts.Split("abc", ends);
+  EXPECT_EQ(ends, (std::vector<uint32_t>{3}));
 }
 
 }  // namespace

@@ -82,27 +82,33 @@ void Vocabulary::BuildIndex(bool first_wins) {
   for (const uint32_t id : order_) {
     const std::string_view piece = Piece(id);
     const uint64_t hash = HashBytes(piece);
-    const auto tag = static_cast<uint32_t>(hash >> 32);
+    const uint64_t head = Head(piece, hash);
     uint64_t at = hash & mask_;
-    while (slots_[at].id_plus_one != 0) {
-      if (slots_[at].tag == tag && Piece(slots_[at].id_plus_one - 1) == piece) break;
-      at = (at + 1) & mask_;
-    }
+    while (slots_[at].id_plus_one != 0 && !Holds(slots_[at], head, piece)) at = (at + 1) & mask_;
     if (slots_[at].id_plus_one != 0) {
       duplicates_ = true;
       if (first_wins) continue;
     }
-    slots_[at] = {tag, id + 1};
+    slots_[at] = {head, static_cast<uint32_t>(piece.size()), id + 1};
   }
+}
+
+// Different pieces of one size up to kInline have different heads: every byte is in it.
+uint64_t Vocabulary::Head(std::string_view piece, uint64_t hash) {
+  const char* data = piece.data();
+  const size_t size = piece.size();
+  if (size > kInline) return hash;
+  if (size >= 4) return LoadLe<uint32_t>(data) | uint64_t{LoadLe<uint32_t>(data + size - 4)} << 32;
+  if (size == 0) return 0;
+  const auto byte = [data](size_t i) { return uint64_t{static_cast<unsigned char>(data[i])}; };
+  return byte(0) | byte(size / 2) << 8 | byte(size - 1) << 16;
 }
 
 std::optional<uint32_t> Vocabulary::Find(std::string_view piece, uint64_t hash) const {
   if (slots_.empty()) return std::nullopt;
-  const auto tag = static_cast<uint32_t>(hash >> 32);
+  const uint64_t head = Head(piece, hash);
   for (uint64_t at = hash & mask_; slots_[at].id_plus_one != 0; at = (at + 1) & mask_) {
-    if (slots_[at].tag != tag) continue;
-    const uint32_t id = slots_[at].id_plus_one - 1;
-    if (Piece(id) == piece) return id;
+    if (Holds(slots_[at], head, piece)) return slots_[at].id_plus_one - 1;
   }
   return std::nullopt;
 }

@@ -39,16 +39,8 @@ class Vocabulary {
     return Find(piece, HashBytes(piece));
   }
   std::optional<uint32_t> Find(std::string_view piece, uint64_t hash) const;
-  // Three steps that bring what Find will touch into the cache, for callers that look up many.
+  // Brings what Find will touch first into the cache, for callers that look up many.
   void PrefetchSlot(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
-  void PrefetchEntry(uint64_t hash) const {
-    if (const uint32_t next = slots_[hash & mask_].id_plus_one)
-      __builtin_prefetch(&entries_[next - 1]);
-  }
-  void PrefetchText(uint64_t hash) const {
-    const uint32_t next = slots_[hash & mask_].id_plus_one;
-    if (next != 0) __builtin_prefetch(arena_.data() + entries_[next - 1].offset);
-  }
 
   bool Has(uint32_t id) const { return id < entries_.size() && entries_[id].offset != kAbsent; }
   // Empty for an id without a piece.
@@ -68,10 +60,18 @@ class Vocabulary {
     uint32_t offset = kAbsent;
     uint32_t size = 0;
   };
+  // Short pieces are told by their slot alone; for longer ones the text must be compared too.
+  static constexpr size_t kInline = 8;
   struct Slot {
-    uint32_t tag = 0;  // upper half of the hash
+    uint64_t head = 0;  // the bytes of a piece of up to kInline, else its hash
+    uint32_t size = 0;
     uint32_t id_plus_one = 0;
   };
+  static uint64_t Head(std::string_view piece, uint64_t hash);
+  bool Holds(const Slot& slot, uint64_t head, std::string_view piece) const {
+    return slot.head == head && slot.size == piece.size() &&
+           (piece.size() <= kInline || Piece(slot.id_plus_one - 1) == piece);
+  }
 
   std::string arena_;
   std::vector<Entry> entries_;

@@ -44,6 +44,8 @@ UnigramModel::UnigramModel(Vocabulary vocabulary, UnigramOptions options)
     const PieceType type = options_.types[id];
     if (type != PieceType::kNormal && type != PieceType::kUserDefined) continue;
     const std::string_view piece = vocabulary_.Piece(id);
+    // Of several ids with one spelling, the one that the index finds.
+    if (!typed && vocabulary_.has_duplicates() && vocabulary_.Find(piece) != id) continue;
     trie_.Insert(piece, id);
     // A user-defined piece outweighs anything that could cover the same text.
     if (type == PieceType::kUserDefined) {

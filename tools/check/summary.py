@@ -29,6 +29,11 @@ def first_line(text: str) -> str:
     return lines[1] if len(lines) > 1 and ":" in lines[0] and " " not in lines[0] else (lines or ["no reason given"])[0]
 
 
+def last_line(text: str) -> str:
+    """A script that skips says why in its last line."""
+    return ([line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"])[-1]
+
+
 def count_cases(path: Path) -> Counts:
     counts = Counts()
     for suite in ElementTree.parse(path).getroot().iter("testsuite"):
@@ -54,7 +59,10 @@ def count_ctest(results: Path) -> Counts:
             counts = count_cases(own) if own.exists() else None
         except ElementTree.ParseError:
             counts, ran_well = None, False
-        if counts is None:
+        skip = case.find("skipped")
+        if counts is None and skip is not None and "SKIP_RETURN_CODE" in skip.get("message", ""):
+            counts = Counts(skipped=[f"{name}: {last_line(case.findtext('system-out', ''))}"])
+        elif counts is None:
             counts = Counts(passed=1) if ran_well else Counts(failed=[f"{name}: {case.get('status')}, no results written"])
         elif not ran_well and not counts.failed:
             counts.failed.append(f"{name}: the program ended badly after its tests")
@@ -107,11 +115,16 @@ def _gtest(*cases: str) -> str:
 
 _PASS = '<testcase name="A" status="run" result="completed"/>'
 _FAIL = '<testcase name="B" status="run" result="completed"><failure message="no"/></testcase>'
+_SCRIPT_SKIP = (
+    '<testsuite><testcase name="twins" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/>'
+    "<system-out>torch is not installed</system-out></testcase></testsuite>"
+)
 _SKIP = '<testcase name="C" status="run" result="skipped"><skipped message="f.cc:1&#x0A;no data"/></testcase>'
 PLANTED = {  # files, and (passed, failed, skipped) that must be counted
     "all-well": ({"ctest.junit": _ctest("run"), "base_test.xml": _gtest(_PASS, _PASS)}, (2, 0, 0)),
     "one-fails": ({"ctest.junit": _ctest("fail"), "base_test.xml": _gtest(_PASS, _FAIL)}, (1, 1, 0)),
     "one-skipped": ({"ctest.junit": _ctest("run"), "base_test.xml": _gtest(_PASS, _SKIP)}, (1, 0, 1)),
+    "script-skipped": ({"ctest.junit": _SCRIPT_SKIP, "check.xml": f"<testsuites><testsuite>{_PASS}</testsuite></testsuites>"}, (1, 0, 1)),
     "crash": ({"ctest.junit": _ctest("fail")}, (0, 1, 0)),
     "half-written": ({"ctest.junit": _ctest("fail"), "base_test.xml": "<testsuites><test"}, (0, 1, 0)),
     "leak-at-exit": ({"ctest.junit": _ctest("fail"), "base_test.xml": _gtest(_PASS)}, (1, 1, 0)),

@@ -4,21 +4,32 @@
     differential.py --bench build/release/src/tokenizer/tokenizer_bench [--count N] [--seed S] [--text FILE]... \
         TOKENIZER.json...
     differential.py --bench ... --components     many small tokenizers, one for each kind of component
+    differential.py --bench ... --random N       N small tokenizers of random components
 
-Every string is encoded by both; ids must be equal, and so must the text decoded from them. Prints one line a
-tokenizer; exits 1 on any difference, 2 if nothing was compared. --plant changes one id, to show that the
-comparison fails.
+Every string is encoded by both, without and (every fourth) with special tokens around it and special tokens in the
+text read as such; ids must be equal, and so must the text decoded from them, special tokens kept or left out. Prints
+one line a tokenizer; exits 1 on any difference, 2 if nothing was compared. --plant changes one id, to show that the
+comparison fails. --seconds ends early, between batches; the line then says how many strings were compared.
 """
 import argparse
 import json
 import os
+import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
 
-from tokenizers import Tokenizer
+try:
+    from tokenizers import Tokenizer
+except ImportError as missing:
+    print(f"not compared: {missing}")
+    sys.exit(77)  # skipped
+
+import components
 
 SNIPPETS = [
     "Hello", "world", " the", "don't", "I'LL", "we've", "'s", "'S", "\u017f", "12345", "3.14", "x = y + 1;", "\n", "\n\n",
@@ -32,7 +43,7 @@ SNIPPETS = [
 
 def known(cp):
     """A code point that every Unicode version in use classes alike, and that JSON can carry."""
-    return not 0xD800 <= cp < 0xE000 and unicodedata.ucd_3_2_0.category(chr(cp)) == unicodedata.category(chr(cp))
+    return not 0xD800 <= cp < 0xE000 and unicodedata.category(chr(cp)) != "Cn" and unicodedata.ucd_3_2_0.category(chr(cp)) == unicodedata.category(chr(cp))
 
 
 POOLS = [[cp for cp in range(lo, hi) if known(cp)] for lo, hi in
@@ -55,103 +66,82 @@ def strings(rng, count, lines):
             yield "".join(chr(rng.choice(rng.choice(POOLS))) for _ in range(rng.randint(1, 24)))
 
 
-def run(bench, path, mode, items, key):
+def run(bench, path, mode, items):
     with tempfile.TemporaryDirectory() as folder:
         source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
         with open(source, "w") as f:
-            for item in items:
-                f.write(json.dumps({key: item}) + "\n")
-        subprocess.run([bench, path, mode, source, target], check=True)
+            f.writelines(json.dumps(item) + "\n" for item in items)
+        done = subprocess.run([bench, path, mode, source, target], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.strip())
         with open(target) as f:
             return [json.loads(line) for line in f]
 
 
-def compare(bench, path, count, seed, lines, plant):
+def load(path):
     reference = Tokenizer.from_file(path)
     reference.no_truncation()
     reference.no_padding()
-    reference.encode_special_tokens = True
+    return reference
+
+
+def unless_it_panics(call):
+    """None where the library panics (which is no Exception)."""
+    try:
+        return call()
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            return None
+        raise
+
+
+def encode(reference, text, with_special):
+    return unless_it_panics(lambda: reference.encode(text, add_special_tokens=with_special).ids)
+
+
+def decode(reference, ids, skip_special):
+    return unless_it_panics(lambda: reference.decode(ids, skip_special_tokens=skip_special))
+
+
+def compare_batch(bench, path, reference, batch, with_special, plant):
+    """Descriptions of what differs."""
+    reference.encode_special_tokens = not with_special
+    encoded = [(text, encode(reference, text, with_special)) for text in batch]
+    batch = [text for text, ids in encoded if ids is not None]
+    expected = [ids for _, ids in encoded if ids is not None]
+    got = [line["ids"] for line in run(bench, path, "encode", [
+        {"text": text, "add_special": with_special, "parse_special": with_special} for text in batch])]  # fmt: skip
+    texts = [decode(reference, ids, with_special) for ids in expected]
+    decoded = [line["text"] for line in run(bench, path, "decode-skip" if with_special else "decode", [{"ids": ids} for ids in expected])]
+    if plant and got and got[0]:
+        got[0][0] += 1
+    found = []
+    for text, want, have, want_text, have_text in zip(batch, expected, got, texts, decoded, strict=True):
+        if want != have:
+            found.append(f"{text!r}\n    expected {want}\n    got      {have}")
+        elif want_text is not None and want_text != have_text:
+            found.append(f"{text!r} {want}\n    decoded  {want_text!r}\n    got      {have_text!r}")
+    return found
+
+
+def compare(bench, path, count, seed, lines, plant, deadline):
     rng = random.Random(seed)
-    different = done = 0
+    done, found = 0, []
     source = strings(rng, count, lines)
-    while done < count:
-        batch = [s for _, s in zip(range(20000), source)]
-        if not batch:
-            break
-        expected = [e.ids for e in reference.encode_batch(batch, add_special_tokens=False)]
-        got = [line["ids"] for line in run(bench, path, "encode", batch, "text")]
-        texts = reference.decode_batch(expected, skip_special_tokens=False)
-        decoded = [line["text"] for line in run(bench, path, "decode", expected, "ids")]
-        if plant and got and got[0]:
-            got[0][0] += 1
-        for text, want, have, want_text, have_text in zip(batch, expected, got, texts, decoded, strict=True):
-            if want != have or want_text != have_text:
-                different += 1
-                if different <= 5:
-                    print(f"  {text!r}\n    expected {want} {want_text!r}\n    got      {have} {have_text!r}")
-        done += len(batch)
-    print(f"{path}: {done} strings, {different} different")
-    return done, different
-
-
-def component_files(folder):
-    """tokenizer.json files that between them have every component."""
-    from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
-
-    text = SNIPPETS * 20 + ["the quick brown fox jumps over the lazy dog " * 4, "unaffable words and wordings"] * 20
-    nf, pt, dc = normalizers, pre_tokenizers, decoders
-    cases = {
-        "bert": (models.WordPiece(unk_token="[UNK]"), nf.BertNormalizer(), pt.BertPreTokenizer(), dc.WordPiece()),
-        "bert-cased": (models.WordPiece(unk_token="[UNK]"), nf.BertNormalizer(lowercase=False, strip_accents=True),
-                       pt.BertPreTokenizer(), dc.WordPiece(cleanup=False)),
-        "wordlevel": (models.WordLevel(unk_token="[UNK]"), nf.Lowercase(), pt.Whitespace(), None),
-        "wordlevel-strip": (models.WordLevel(unk_token="[UNK]"), nf.Sequence([nf.NFKD(), nf.StripAccents(), nf.Strip()]),
-                            pt.WhitespaceSplit(), None),
-        "unigram": (models.Unigram(), nf.NFKC(), pt.Metaspace(), dc.Metaspace()),
-        "unigram-nmt": (models.Unigram(), nf.Sequence([nf.Nmt(), nf.NFKC(), nf.Replace(Regex(" {2,}"), " ")]),
-                        pt.Sequence([pt.WhitespaceSplit(), pt.Metaspace(prepend_scheme="first")]), dc.Metaspace()),
-        "bpe-suffix": (models.BPE(unk_token="[UNK]", end_of_word_suffix="</w>"), nf.NFD(), pt.Whitespace(),
-                       dc.BPEDecoder()),
-        "bpe-prefix": (models.BPE(unk_token="[UNK]", continuing_subword_prefix="##", fuse_unk=True), None,
-                       pt.Sequence([pt.Punctuation("contiguous"), pt.WhitespaceSplit()]), dc.WordPiece()),
-        "bpe-bytes": (models.BPE(byte_fallback=True), nf.Sequence([nf.Prepend("\u2581"), nf.Replace(" ", "\u2581")]),
-                      None, dc.Sequence([dc.Replace("\u2581", " "), dc.ByteFallback(), dc.Fuse(), dc.Strip(" ", 1, 0)])),
-        "bytelevel-space": (models.BPE(), None, pt.ByteLevel(add_prefix_space=True), dc.ByteLevel()),
-        "digits": (models.BPE(), None, pt.Sequence([pt.Digits(True), pt.ByteLevel(add_prefix_space=False)]), dc.ByteLevel()),
-        "scripts": (models.BPE(unk_token="[UNK]"), None, pt.Sequence([pt.UnicodeScripts(), pt.Digits(False)]), dc.Fuse()),
-        "delimiter": (models.BPE(unk_token="[UNK]"), nf.NFC(), pt.CharDelimiterSplit("e"), dc.CTC()),
-    }
-    for behavior in ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]:
-        for invert in [False, True]:
-            cases[f"split-{behavior}-{invert}"] = (models.BPE(unk_token="[UNK]"), None,
-                                                   pt.Split(Regex(r"[aeiou]|\s+"), behavior, invert), None)
-    special = ["[UNK]", "<s>", "[MASK]"]
-    for name, (model, normalizer, pre, decoder) in cases.items():
-        tokenizer = Tokenizer(model)
-        if normalizer is not None:
-            tokenizer.normalizer = normalizer
-        if pre is not None:
-            tokenizer.pre_tokenizer = pre
-        if decoder is not None:
-            tokenizer.decoder = decoder
-        kind = {"WordPiece": trainers.WordPieceTrainer, "WordLevel": trainers.WordLevelTrainer,
-                "Unigram": trainers.UnigramTrainer, "BPE": trainers.BpeTrainer}[type(model).__name__]
-        extra = {}
-        if kind is trainers.UnigramTrainer:
-            extra["unk_token"] = "[UNK]"
-        if "byte" in name or name == "digits":
-            extra["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet() if "level" in name or name == "digits" else []
-        if name == "bpe-suffix":
-            extra["end_of_word_suffix"] = "</w>"
-        if name == "bpe-prefix":
-            extra["continuing_subword_prefix"] = "##"
-        tokens = special + ([f"<0x{b:02X}>" for b in range(256)] if name == "bpe-bytes" else [])
-        tokenizer.train_from_iterator(text, kind(vocab_size=700, special_tokens=tokens, show_progress=False, **extra))
-        tokenizer.add_tokens([AddedToken("def", single_word=True), AddedToken("world", lstrip=True, normalized=False),
-                              AddedToken("caf\u00e9", rstrip=True), AddedToken("12", normalized=True)])
-        path = os.path.join(folder, name + ".json")
-        tokenizer.save(path)
-        yield path
+    try:
+        reference = load(path)
+        while done < count and time.monotonic() < deadline:
+            batch = [s for _, s in zip(range(20000), source)]
+            cut = len(batch) // 4
+            found += compare_batch(bench, path, reference, batch[cut:], False, plant)
+            found += compare_batch(bench, path, reference, batch[:cut], True, False)
+            done += len(batch)
+    except RuntimeError as error:
+        found.append(str(error))
+    for line in found[:4]:
+        print("  " + line)
+    print(f"{path}: {done} strings, {len(found)} different", flush=True)
+    return done, len(found)
 
 
 def main():
@@ -162,18 +152,35 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--text", action="append", default=[], help="real text, cut into lines")
     parser.add_argument("--components", action="store_true")
+    parser.add_argument("--real", action="store_true", help="the tokenizer.json files of ../shared/tokenizers; ends with 77 without")
+    parser.add_argument("--random", type=int, default=0, metavar="N")
+    parser.add_argument("--seconds", type=float, default=1e9, help="for all together")
+    parser.add_argument("--keep", help="copy differing tokenizers of --random there")
     parser.add_argument("--plant", action="store_true")
     args = parser.parse_args()
     lines = []
     for path in args.text:
         with open(path, encoding="utf-8", errors="replace") as f:
             lines += f.read().splitlines(True)
+    if args.real:
+        args.tokenizers += sorted(map(str, pathlib.Path("../shared/tokenizers").glob("*/tokenizer.json")))
+        if not args.tokenizers:
+            print("not compared: there is no ../shared/tokenizers")
+            return 77
     done = different = 0
+    deadline = time.monotonic() + args.seconds
     with tempfile.TemporaryDirectory() as folder:
-        files = args.tokenizers + (list(component_files(folder)) if args.components else [])
-        for path in files:
-            d, x = compare(args.bench, path, args.count, args.seed, lines, args.plant)
+        files = args.tokenizers + (list(components.fixed_files(folder, SNIPPETS)) if args.components else [])
+        names = [f"random-{args.seed + n}" for n in range(args.random)]
+        for at, path in enumerate(files + names):
+            made = path in names
+            if made:
+                path = components.random_file(folder, random.Random(path), path, SNIPPETS)
+            share = time.monotonic() + (deadline - time.monotonic()) / (len(files) + len(names) - at)
+            d, x = compare(args.bench, path, args.count, args.seed, lines, args.plant, share)
             done, different = done + d, different + x
+            if made and x and args.keep:
+                shutil.copy(path, args.keep)
     if done == 0:
         return 2
     return 1 if different else 0
