@@ -1,6 +1,7 @@
 // apr inspect: what a model file says about itself, without reading tensor data.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +14,8 @@
 #include "cli/flags.h"
 #include "format/apr_header.h"
 #include "format/apr_reader.h"
+#include "model/inventory.h"
+#include "model/quality.h"
 #include "model/resolve.h"
 
 namespace apr {
@@ -21,6 +24,7 @@ namespace {
 struct InspectArgs {
   std::string file;
   bool verify = false;
+  bool vocab = false, filters = false, weights = false, quality = false;
 };
 
 struct Inspection {
@@ -108,6 +112,79 @@ Json ToJson(const Inspection& in, bool verify) {
   return out;
 }
 
+constexpr uint64_t kShownWords = 32;
+
+// The vocabulary inside the file: size, kind, special ids, its first words. Null where there is none.
+Json VocabularyOf(const ModelFile& file) {
+  const auto first = [&](std::initializer_list<const char*> keys) -> const MetaValue* {
+    for (const char* key : keys) {
+      if (const MetaValue* value = file.Meta(key)) return value;
+    }
+    return nullptr;
+  };
+  const MetaValue* words = first({"tokenizer.ggml.tokens", "tokenizer.vocabulary"});
+  if (words == nullptr) return nullptr;
+  Json out = {{"size", words->size()}, {"first", Json::array()}};
+  const std::vector<std::string_view> all = words->AsStrings();
+  for (size_t i = 0; i < std::min<size_t>(all.size(), kShownWords); ++i) out["first"].push_back(all[i]);
+  const auto add = [&](const char* name, std::initializer_list<const char*> keys) {
+    const MetaValue* value = first(keys);
+    out[name] = value == nullptr ? Json(nullptr) : MetaToJson(*value);
+  };
+  add("model", {"tokenizer.ggml.model", "tokenizer.model_type", "tokenizer.model"});
+  add("pre_tokenizer", {"tokenizer.ggml.pre", "tokenizer.pre_type"});
+  add("bos_token_id", {"tokenizer.ggml.bos_token_id", "tokenizer.bos_token_id"});
+  add("eos_token_id", {"tokenizer.ggml.eos_token_id", "tokenizer.eos_token_id"});
+  const MetaValue* merges = first({"tokenizer.ggml.merges", "tokenizer.merges"});
+  out["merges"] = merges == nullptr ? 0 : merges->size();
+  return out;
+}
+
+// Audio filters: what a speech model's file carries beside its weights.
+Json FiltersOf(const ModelFile& file) {
+  Json found = Json::array();
+  for (const TensorInfo& info : file.tensors()) {
+    if (info.name.find("mel_filter") == info.name.npos && info.name.find("filterbank") == info.name.npos) continue;
+    found.push_back({{"name", info.name}, {"shape", std::vector<int64_t>(info.shape.dims().begin(), info.shape.dims().end())}});
+  }
+  bool flag = false;
+  if (file.container() == Container::kApr) flag = (ParseAprHeader(file.files()[0]->bytes(), file.path()).flags & kAprFilterbank) != 0;
+  return {{"has_filterbank", flag || !found.empty()}, {"tensors", std::move(found)}};
+}
+
+// Elements and bytes by what they are for.
+Json WeightsOf(const ModelFile& file) {
+  Json out = Json::object();
+  for (const TensorInfo& info : file.tensors()) {
+    Json& sums = out[TensorRoleName(RoleOf(info, nullptr))];
+    if (sums.is_null()) sums = {{"tensors", 0}, {"elements", 0}, {"bytes", 0}};
+    sums["tensors"] = sums["tensors"].get<uint64_t>() + 1;
+    sums["elements"] = sums["elements"].get<uint64_t>() + static_cast<uint64_t>(info.shape.num_elements());
+    sums["bytes"] = sums["bytes"].get<uint64_t>() + info.bytes;
+  }
+  return out;
+}
+
+bool ChecksumsHold(const ModelFile& file) {
+  try {
+    ValidateApr(file);
+    return true;
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidFormat) throw;
+    return false;
+  }
+}
+
+// What was asked for beyond the usual, under the flag's name.
+Json Extras(const ModelFile& file, const InspectArgs& args) {
+  Json out = Json::object();
+  if (args.vocab) out["vocab"] = VocabularyOf(file);
+  if (args.filters) out["filters"] = FiltersOf(file);
+  if (args.weights) out["weights"] = WeightsOf(file);
+  if (args.quality) out["quality"] = ScoreQuality(file, ChecksumsHold(file)).ToJson();
+  return out;
+}
+
 void PrintConfig(const ModelConfig& config, Console& console) {
   console.Line("\n" + console.Styled(Style::kBold, "configuration") + " (value, where it comes from)");
   TextTable table("<<<");
@@ -157,14 +234,24 @@ int Run(const InspectArgs& args, Console& console) {
   if (args.verify && !apr_file) {
     throw Error(ErrorCode::kUsage, fmt::format("--verify: {} carries no checksum", in.file->format_version()));
   }
+  if (args.quality && !apr_file) {
+    throw Error(ErrorCode::kUsage, fmt::format("--quality is for .apr files; this is {}", in.file->format_version()));
+  }
   if (args.verify) ValidateApr(*in.file);
+  const Json extras = Extras(*in.file, args);
   for (const FileWarning& w : in.file->warnings()) {
     console.Warn(fmt::format("{}: {}{}", w.file, w.what, w.key.empty() ? "" : fmt::format(" ('{}')", w.key)));
   }
   if (console.json()) {
-    console.Document(ToJson(in, args.verify));
-  } else {
-    Print(in, console);
+    Json document = ToJson(in, args.verify);
+    document.update(extras);
+    console.Document(document);
+    return 0;
+  }
+  Print(in, console);
+  for (const auto& [name, value] : extras.items()) {
+    console.Line("\n" + console.Styled(Style::kBold, name));
+    console.Line(DumpJson(value));
   }
   return 0;
 }
@@ -173,6 +260,10 @@ CommandRunner Define(Flags& app) {
   auto args = std::make_shared<InspectArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddFlag("--verify", args->verify, ".apr: read the whole file and check its footer's checksum");
+  app.AddFlag("--vocab", args->vocab, "the vocabulary inside the file: size, kind, special ids, first words");
+  app.AddFlag("--filters", args->filters, "audio filters inside the file");
+  app.AddFlag("--weights", args->weights, "tensors, elements and bytes by what they are for");
+  app.AddFlag("--quality", args->quality, ".apr: how much of what a published model should carry is there; reads the whole file");
   return [args](Console& console) { return Run(*args, console); };
 }
 

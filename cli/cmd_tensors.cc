@@ -13,6 +13,7 @@
 #include "cli/flags.h"
 #include "format/model_writer.h"
 #include "quant/quant.h"
+#include "quant/scan.h"
 
 namespace apr {
 namespace {
@@ -39,30 +40,6 @@ Selection Select(const ModelFile& file, const TensorsArgs& args) {
   return out;
 }
 
-constexpr int64_t kRowsElements = 1 << 20;
-
-// Decodes `view` in pieces of whole rows, so that memory does not follow the tensor's size.
-void ForEachPiece(const TensorView& view, const std::function<void(std::span<const float>)>& use) {
-  std::vector<float> values;
-  const auto whole = StorageBytes(view.dtype, view.shape);
-  // Types whose bytes are not whole rows, and padded rows, are decoded at once.
-  const bool by_rows = whole && *whole == view.bytes.size() && view.dtype != DType::kAprQ4 && view.dtype != DType::kAprQ8;
-  const int64_t rows = view.rows();
-  const int64_t step = by_rows && view.cols() > 0 ? std::max<int64_t>(1, kRowsElements / view.cols()) : std::max<int64_t>(rows, 1);
-  for (int64_t at = 0; at < rows; at += step) {
-    const TensorView piece = by_rows ? view.Rows(at, std::min(step, rows - at)) : view;
-    values.resize(static_cast<size_t>(piece.shape.num_elements()));
-    DecodeTensor(piece, values);
-    use(values);
-  }
-}
-
-Statistics StatisticsOf(const TensorView& view) {
-  StatisticsBuilder builder;
-  ForEachPiece(view, [&](std::span<const float> values) { builder.Add(values); });
-  return builder.Finish();
-}
-
 uint64_t BytesOf(const Selection& tensors) {
   uint64_t bytes = 0;
   for (const TensorInfo* info : tensors) bytes += info->bytes;
@@ -77,7 +54,7 @@ std::vector<Statistics> AllStatistics(const ModelFile& file, const Selection& te
       throw Error(ErrorCode::kNotBuilt, fmt::format("no decoder for {}", NameOf(info->dtype)),
                   {.file = file.path(), .tensor = info->name});
     }
-    out.push_back(StatisticsOf(file.View(*info)));
+    out.push_back(DecodedStatistics(file.View(*info)));
     progress.Add(info->bytes);
   }
   return out;
@@ -139,7 +116,7 @@ int Extract(const std::shared_ptr<const ModelFile>& file, const TensorsArgs& arg
       continue;
     }
     const auto write = [file, &info](const ByteSink& sink) {
-      ForEachPiece(file->View(info), [&](std::span<const float> values) { sink(std::as_bytes(values)); });
+      ForEachDecodedPiece(file->View(info), [&](std::span<const float> values) { sink(std::as_bytes(values)); });
     };
     out.push_back({info.name, DType::kF32, info.shape, write});
   }

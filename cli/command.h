@@ -20,6 +20,7 @@ struct Command {
   const char* example;  // one or more command lines, each indented by two spaces
   // Declares flags and positional arguments; the runner owns the struct they are parsed into.
   CommandRunner (*define)(Flags& app);
+  const char* alias = nullptr;  // a second name, if there is one
 };
 
 // The program: finds the command, parses, runs, and maps whatever was thrown to one line on standard

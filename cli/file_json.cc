@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "base/json.h"
+#include "format/stage_file.h"
 
 namespace apr {
 namespace {
@@ -66,6 +69,17 @@ Json StatisticsToJson(const Statistics& s) {
           {"inf_count", s.inf_count}};
 }
 
+Json ErrorDocument(const Error& error) {
+  const auto text = [](const std::string& s) { return s.empty() ? Json(nullptr) : Json(s); };
+  const ErrorContext& context = error.context();
+  return {{"error",
+           {{"code", ErrorCodeName(error.code())},
+            {"message", error.message()},
+            {"file", text(context.file)},
+            {"tensor", text(context.tensor)},
+            {"offset", context.offset ? Json(*context.offset) : Json(nullptr)}}}};
+}
+
 std::string HumanBytes(uint64_t bytes) {
   if (bytes < 1000) return fmt::format("{} B", bytes);
   double value = static_cast<double>(bytes);
@@ -90,6 +104,14 @@ std::string OneLineText(std::string_view text, size_t limit) {
     else out += c;
   }
   return out;
+}
+
+bool IsStageFile(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;  // a pipe must not be waited for
+  char magic[4] = {};
+  std::ifstream in(path, std::ios::binary);
+  return in.read(magic, sizeof magic) && LooksLikeStageFile(AsBytes(std::string_view(magic, sizeof magic)));
 }
 
 std::string DominantType(const ModelFile& file) {

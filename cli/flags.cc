@@ -75,6 +75,11 @@ FlagOption* FlagOption::Expected(int count) {
   return this;
 }
 
+FlagOption* FlagOption::ValueOptional(const std::string& without) {
+  option_->expected(0, 1)->default_str(without);
+  return this;
+}
+
 FlagOption* FlagOption::ShowDefault() {
   option_->capture_default_str();
   return this;

@@ -46,6 +46,7 @@ class FlagOption {
   FlagOption* Excludes(const FlagOption* other);
   FlagOption* Group(const std::string& name);      // heading in the help
   FlagOption* Expected(int count);                 // values per occurrence
+  FlagOption* ValueOptional(const std::string& without);  // given without a value it has this one
   FlagOption* ShowDefault();                       // the variable's present value stands in the help
   FlagOption* TakeAll();                           // may be given several times
   bool given() const;                              // valid once the command line is parsed

@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/console.h"
+#include "cli/file_json.h"
 #include "cli/flags.h"
 #include "cli/interrupt.h"
 #include "cli/nearest.h"
@@ -131,7 +132,7 @@ size_t FindCommandName(const std::vector<std::string>& arguments) {
 const Command& FindCommand(Commands commands, const std::string& name) {
   std::vector<std::string> names;
   for (const Command* command : commands) {
-    if (name == command->name) return *command;
+    if (name == command->name || (command->alias != nullptr && name == command->alias)) return *command;
     names.emplace_back(command->name);
   }
   ThrowUsage(fmt::format("unknown command '{}'{} (apr --help lists them)", name, Suggestion(name, names)));
@@ -179,17 +180,6 @@ void ParseCommandLine(std::vector<std::string> arguments, Commands commands, Com
   }
   Parse(app, std::move(arguments));
   line.run = std::move(run);
-}
-
-Json ErrorDocument(const Error& error) {
-  const auto text = [](const std::string& s) { return s.empty() ? Json(nullptr) : Json(s); };
-  const ErrorContext& context = error.context();
-  return {{"error",
-           {{"code", ErrorCodeName(error.code())},
-            {"message", error.message()},
-            {"file", text(context.file)},
-            {"tensor", text(context.tensor)},
-            {"offset", context.offset ? Json(*context.offset) : Json(nullptr)}}}};
 }
 
 std::string OneLine(std::string text) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pty.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,12 +71,12 @@ void Drain(int terminal, std::string& out) {
 }
 
 // Waits for the child, interrupting or killing it when due; returns its wait status.
-int Watch(const ProgramRun& run, pid_t child, const OutChannel& channel, std::string& out) {
+int Watch(const ProgramRun& run, pid_t child, const OutChannel& channel, std::string& out, rusage& usage) {
   const auto start = Clock::now();
   bool interrupted = false;
   while (true) {
     int status = 0;
-    if (waitpid(child, &status, WNOHANG) == child) return status;
+    if (wait4(child, &status, WNOHANG, &usage) == child) return status;
     if (channel.terminal >= 0) Drain(channel.terminal, out);
     const bool collected = channel.terminal < 0 && run.out_path.empty() && !channel.file.empty();
     if (!interrupted && run.interrupt_when && run.interrupt_when(collected ? ReadText(channel.file) : out)) {
@@ -111,8 +112,12 @@ ProgramResult RunApr(const ProgramRun& run) {
   close(channel.child);
   close(err);
   ProgramResult result;
-  const int status = Watch(run, child, channel, result.out);
+  rusage usage{};
+  const int status = Watch(run, child, channel, result.out, usage);
   result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  result.cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  result.peak_resident_kib = usage.ru_maxrss;
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   result.err = ReadText(err_path);

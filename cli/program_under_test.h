@@ -26,6 +26,8 @@ struct ProgramResult {
   int signal = 0;
   std::string out, err;
   double seconds = 0;
+  double cpu_seconds = 0;         // of the program and the system for it
+  long peak_resident_kib = 0;     // at least that of this test at the time of the start
 
   // Standard output as exactly one JSON document; fails the test (and gives null) otherwise.
   Json Document() const;

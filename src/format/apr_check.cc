@@ -76,7 +76,7 @@ void CheckAprModelShapes(const ModelFile& file) {
   }
 }
 
-void ValidateApr(const ModelFile& file) {
+void ValidateApr(const ModelFile& file, std::span<const KnownCrc> known) {
   APR_CHECK(file.container() == Container::kApr && file.files().size() == 1);
   const MappedFile& mapped = *file.files()[0];
   const Bytes bytes = mapped.bytes();
@@ -92,7 +92,7 @@ void ValidateApr(const ModelFile& file) {
     reader.FailAt(end + 4, fmt::format("{} bytes follow the footer", bytes.size() - end - 4));
   }
   const auto stored = LoadLe<uint32_t>(bytes.data() + end);
-  const uint32_t computed = Crc32(bytes.subspan(0, end));
+  const uint32_t computed = Crc32Of(bytes.subspan(0, end), known);
   if (stored != computed) {
     reader.FailAt(end, fmt::format("the footer's checksum is {:08x}, the file's bytes give {:08x}",
                                    stored, computed));

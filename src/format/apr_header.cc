@@ -2,7 +2,6 @@
 #include "format/apr_header.h"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <iterator>
@@ -40,17 +39,6 @@ uint32_t HeaderChecksum(Bytes header) {
 }
 
 }  // namespace
-
-uint32_t Crc32(Bytes bytes, uint32_t crc) {
-  // zlib takes 32-bit lengths.
-  while (!bytes.empty()) {
-    const size_t take = std::min<size_t>(bytes.size(), 1 << 30);
-    crc = static_cast<uint32_t>(
-        crc32(crc, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(take)));
-    bytes = bytes.subspan(take);
-  }
-  return crc;
-}
 
 AprHeader ParseAprHeader(Bytes bytes, const std::string& file) {
   ByteReader reader(bytes, file);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "base/bytes.h"
@@ -51,6 +52,14 @@ std::array<std::byte, kAprHeaderBytes> EncodeAprHeader(const AprHeader& header);
 
 // CRC-32/ISO-HDLC of `bytes`, continuing from `crc` (0 at the start).
 uint32_t Crc32(Bytes bytes, uint32_t crc = 0);
+
+// A range of bytes whose checksum was computed apart, beginning with 0.
+struct KnownCrc {
+  uint64_t offset = 0, bytes = 0;
+  uint32_t crc = 0;
+};
+// Of all of `bytes`, from those of disjoint ranges in ascending order and the bytes between them.
+uint32_t Crc32Of(Bytes bytes, std::span<const KnownCrc> known);
 
 // Bytes of `shape` stored as `dtype` in .apr: K-quant rows are padded to whole blocks. nullopt on
 // overflow.

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "format/apr_header.h"
 #include "format/model_file.h"
 
 namespace apr {
@@ -18,8 +20,9 @@ bool LooksLikeOtherMagic(Bytes bytes);  // a known magic that is no safetensors 
 void ReadApr(const std::shared_ptr<const MappedFile>& file, ModelFileParts* parts);
 
 // The whole file against its footer: the checksum, and that nothing follows it. Reads every byte. For
-// container() == kApr. Throws kInvalidFormat.
-void ValidateApr(const ModelFile& file);
+// container() == kApr. `known`: checksums of ranges of the file that somebody has read already, ascending. Throws
+// kInvalidFormat.
+void ValidateApr(const ModelFile& file, std::span<const KnownCrc> known = {});
 
 // What a model built from an .apr file must fulfil: embedding and output head agree with the declared
 // vocabulary and width. No effect where these are not declared. Throws kInvalidFormat naming the

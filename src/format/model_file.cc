@@ -13,6 +13,7 @@
 #include "format/apr_reader.h"
 #include "format/container_checks.h"
 #include "format/gguf_reader.h"
+#include "format/hub_cache.h"
 #include "format/safetensors_reader.h"
 
 namespace apr {
@@ -148,8 +149,9 @@ ModelFile::ModelFile(ModelFileParts parts) : parts_(std::move(parts)) {
   }
 }
 
-std::shared_ptr<const ModelFile> ModelFile::Open(const std::string& path) {
+std::shared_ptr<const ModelFile> ModelFile::Open(const std::string& argument) {
   ModelFileParts parts;
+  const std::string path = ResolveModelPath(argument);
   parts.path = path;
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) OpenFolder(path, &parts);

@@ -57,17 +57,18 @@ class ModelFile {
   ModelFile(const ModelFile&) = delete;
   ModelFile& operator=(const ModelFile&) = delete;
 
-  // `path`: a file of any container (told by content, not by name), a safetensors index, or a folder
+  // `argument`: a file of any container (told by content, not by name), a safetensors index, or a folder
   // (model.safetensors.index.json, model.safetensors, first shard, first .gguf, first .apr). A part
-  // of a split GGUF opens the whole of it.
+  // of a split GGUF opens the whole of it. What is no path but "hf://org/repo", "org/repo" or a short name of
+  // a model in the local cache opens that (hub_cache.h); nothing is ever fetched.
   // Throws kNotFound, kInvalidFormat (file, tensor or key, offset), kIo.
-  static std::shared_ptr<const ModelFile> Open(const std::string& path);
+  static std::shared_ptr<const ModelFile> Open(const std::string& argument);
   // One file that is already mapped, without companions, shards or split parts. For bytes that are no
   // file on disk (tests, fuzzing).
   static std::shared_ptr<const ModelFile> FromMapped(std::shared_ptr<const MappedFile> file);
 
   Container container() const { return parts_.container; }
-  const std::string& path() const { return parts_.path; }  // as given to Open
+  const std::string& path() const { return parts_.path; }  // as given to Open, or found in the cache
   std::string folder() const;                              // where companions (config.json) lie
   const std::vector<std::shared_ptr<const MappedFile>>& files() const { return parts_.files; }
   uint64_t total_bytes() const;  // of all files

@@ -48,6 +48,23 @@ const Json* Step(const Json* at, std::string_view path) {
   return at;
 }
 
+// .apr keys that do not: provenance, tokenizer, and copies of what stands elsewhere
+// (docs/formats/apr.md).
+bool IsHarmlessApr(std::string_view key) {
+  static constexpr std::string_view kKeys[] = {
+      "architecture", "hf_architecture", "hf_model_type", "total_size", "param_count", "license", "data_source", "data_license",
+      "name", "description", "author", "version", "source", "original_format", "created_at", "chat_template", "chat_format",
+      "quantization", "sharding", "special_tokens", "source_metadata", "tensor_shapes"};
+  return key.starts_with("tokenizer.") || key.starts_with("model.") || std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
+}
+
+bool SaysNothing(const MetaValue& value) {
+  const auto json = value.AsJsonText();
+  return (json && (*json == "null" || *json == "{}" || *json == "[]")) || value.AsBool() == false ||
+         (value.type() == MetaValue::Type::kString && value.AsString()->empty()) ||
+         (value.type() == MetaValue::Type::kArray && value.size() == 0);
+}
+
 std::string FileLabel(const ModelFile& file) {
   switch (file.container()) {
     case Container::kGguf: return "gguf";
@@ -276,6 +293,12 @@ std::vector<std::string> ConfigReader::UnreadKeys() const {
   } else if (is_gguf()) {
     for (const auto& [key, value] : file_.metadata()) {
       if (!was_read(key) && !IsHarmlessGguf(key)) out.push_back(key);
+    }
+  } else {
+    for (const auto& [key, value] : file_.metadata()) {
+      const auto inside = read_.lower_bound(key + ".");
+      const bool partly = inside != read_.end() && inside->starts_with(key + ".");
+      if (!was_read(key) && !partly && !IsBookkeeping(key) && !IsHarmlessApr(key) && !SaysNothing(value)) out.push_back(key);
     }
   }
   return out;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "model/builder.h"
+#include "model/inventory.h"
 #include "model/resolve.h"
 #include "model/transform.h"
 
@@ -91,14 +92,6 @@ void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
   if (table.scaling != "longrope" || !table.factors.empty()) return;
   table.factors = read(Slot::kRopeFactorsShort);
   table.long_factors = read(Slot::kRopeFactorsLong);
-}
-
-bool IsDerivedBuffer(const std::string& name) {
-  for (const std::string_view suffix : {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                        ".attention.masked_bias"}) {
-    if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0) return true;
-  }
-  return false;
 }
 
 std::shared_ptr<const Model> Model::Load(std::shared_ptr<const ModelFile> file) {

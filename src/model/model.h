@@ -46,10 +46,6 @@ struct BindProblem {
 SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, const ModelConfig& config,
                     std::vector<BindProblem>& problems);
 
-// Tensors that training frameworks store beside the parameters and that the computation derives anew:
-// rotary frequencies and causal masks.
-bool IsDerivedBuffer(const std::string& name);
-
 // Canonical Hugging Face name of a slot; for a part of a fused tensor "name[q]".
 std::string HfName(const Architecture& architecture, const SlotKey& key);
 

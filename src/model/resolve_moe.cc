@@ -11,7 +11,7 @@
 namespace apr {
 namespace {
 
-constexpr int64_t kMaxExperts = 65536;
+constexpr int64_t kMaxExperts = 65536;      // of one layer, and of the whole model
 constexpr int64_t kMaxWidth = int64_t{1} << 24;
 
 const ConfigKey kExperts{"num_experts|num_local_experts|n_routed_experts", "expert_count", "num_experts"};
@@ -35,6 +35,10 @@ class MoeResolver {
   void Run() {
     MoeSpec& m = c_.moe;
     m.experts = Size("moe_experts", kExperts, kMaxExperts);
+    if (m.experts * c_.num_layers > kMaxExperts) {
+      throw Error(ErrorCode::kModelLoad, fmt::format("{} experts in {} layers are more than {}", m.experts, c_.num_layers, kMaxExperts),
+                  {.file = reader_.file().path(), .tensor = "num_experts"});
+    }
     m.top_k = Size("moe_top_k", kTopK, m.experts);
     m.expert_ffn = arch_.expert_ffn_is_intermediate && !reader_.Has(kExpertFfn) ? c_.ffn_size : Size("moe_expert_ffn", kExpertFfn, kMaxWidth);
     m.scoring = arch_.moe_scoring;

@@ -9,6 +9,7 @@
 
 #include "base/progress.h"
 #include "format/packed_weights.h"
+#include "model/inventory.h"
 #include "op/context.h"
 
 namespace apr::bisect {
