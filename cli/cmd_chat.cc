@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "base/output_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
@@ -15,6 +18,7 @@
 #include "cli/model_flags.h"
 #include "cli/prompt.h"
 #include "cli/sampling_flags.h"
+#include "eval/log_softmax.h"
 #include "generate/chat.h"
 
 namespace apr {
@@ -26,20 +30,40 @@ struct ChatArgs {
   SamplingFlags sampling;
   ChatOptions chat;
   int64_t context = 0;
+  bool inspect = false;
 };
 
 constexpr const char* kHelp =
     "/help            this list\n"
     "/clear           forget the conversation\n"
     "/system TEXT     another system message; forgets the conversation\n"
+    "/undo            take back the last message and its answer\n"
     "/history         what was said, as JSON\n"
     "/save FILE       the same into a file\n"
+    "/load FILE       go on from what was saved\n"
     "/exit, /quit     end (so does Ctrl-D); Ctrl-C stops an answer\n";
 
 // One conversation at the keyboard.
 class Talk {
  public:
   Talk(Chat& chat, Console& console) : chat_(chat), console_(console) {}
+
+  // Shows after each answer what its tokens were drawn from.
+  void Inspect(Sampler& sampler, const Tokenizer& tokenizer) {
+    sampler.set_observer([this, &tokenizer](const TensorView& logits, int32_t id) {
+      constexpr size_t kShown = 4;
+      const auto quoted = [&](int32_t token) { return DumpJson(Json(tokenizer.TokenBytes(token)), -1); };
+      LogSoftmax all;
+      all.Load(logits, 0);
+      std::vector<std::string> row = {quoted(id), fmt::format("{:.4f}", std::exp(all.LogProbability(id)))};
+      for (const TokenProbability& t : TopTokens(logits, kShown)) {
+        row.push_back(t.id == id ? "" : fmt::format("{} {:.4f}", quoted(t.id), t.probability));
+      }
+      row.resize(2 + kShown);
+      inspected_.Row(std::move(row));
+    });
+    inspect_ = true;
+  }
 
   // False: the conversation is over.
   bool Handle(const std::string& line) {
@@ -75,6 +99,10 @@ class Talk {
     console_.Line(r.reason == StopReason::kCancelled ? " [interrupted]" : "");
     console_.Note(fmt::format("{} prompt tokens, {} of them kept; {} new at {:.1f} tok/s ({})", r.prompt_tokens + reply.reused_tokens,
                               reply.reused_tokens, r.ids.size(), r.DecodeRate(), StopReasonName(r.reason)));
+    if (inspect_) {
+      console_.Text(std::exchange(inspected_, TextTable("<><<<<")).ToString());
+      console_.Line(fmt::format("{} prompt tokens at {:.1f} tok/s, {} new at {:.1f} tok/s", r.prompt_tokens, r.PromptRate(), r.ids.size(), r.DecodeRate()));
+    }
     if (r.reason == StopReason::kContext) console_.Warn("the context is full: /clear begins anew");
     turns_.push_back({{"user", line},
                       {"assistant", reply.text},
@@ -86,6 +114,10 @@ class Talk {
     InterruptGuard::Clear();
   }
 
+  void Undo() {
+    if (!chat_.Undo()) throw Error(ErrorCode::kUsage, "nothing was said yet");
+  }
+
   bool Obey(const std::string& line) {
     const size_t blank = std::min(line.find(' '), line.size());
     const std::string name = line.substr(0, blank);
@@ -94,6 +126,8 @@ class Talk {
     if (name == "/help") console_.Text(kHelp);
     else if (name == "/clear") chat_.Clear();
     else if (name == "/system") chat_.SetSystem(rest);
+    else if (name == "/undo") Undo();
+    else if (name == "/load" && !rest.empty()) chat_.LoadHistory(std::string(AsText(MappedFile::Open(rest)->bytes())), rest);
     else if (name == "/history") console_.Text(chat_.HistoryJson());
     else if (name == "/save" && !rest.empty()) WriteTextFile(rest, chat_.HistoryJson(), Overwrite::kRefuse);
     else throw Error(ErrorCode::kUsage, fmt::format("no command '{}' (/help lists them)", line));
@@ -104,10 +138,13 @@ class Talk {
   Console& console_;
   Json turns_ = Json::array();
   std::optional<Error> failed_;
+  bool inspect_ = false;
+  TextTable inspected_{"<><<<<"};
 };
 
 int Run(const ChatArgs& args, Console& console) {
-  Sampler sampler(ToSamplerOptions(args.sampling));
+  CheckSamplingFlags(args.sampling);
+  auto grammar = ReadGrammar(args.sampling);
   const OpenedModel opened = OpenModel(args.model, ToSessionOptions(args.compute), console);
   Session& session = *opened.session;
   const int64_t own = opened.model->config().max_positions;
@@ -117,12 +154,19 @@ int Run(const ChatArgs& args, Console& console) {
   }
   const auto tokenizer = Tokenizer::FromModelFile(opened.model->file());
   if (tokenizer == nullptr) throw Error(ErrorCode::kModelLoad, "the model has no tokenizer", {.file = args.model});
+  Sampler sampler(ToSamplerOptions(args.sampling, tokenizer.get(), opened.model->config().vocab_size));
   ChatOptions options = args.chat;
   options.stop_ids = StopTokens(*opened.model, tokenizer.get(), console);
+  options.stops = args.sampling.stops;
+  options.grammar = std::move(grammar);
+  if (options.grammar) {
+    options.trie = std::make_shared<const TokenTrie>(TokenTrie::FromTokenizer(*tokenizer, opened.model->config().vocab_size));
+  }
   Chat chat(session, *tokenizer, sampler, options);
 
   const InterruptGuard guard;
   Talk talk(chat, console);
+  if (args.inspect) talk.Inspect(sampler, *tokenizer);
   LineInput input(console.Styled(Style::kBold, "> "));
   if (input.terminal()) console.Line("Type a message, or /help.");
   while (const auto line = input.Read()) {
@@ -148,6 +192,7 @@ CommandRunner Define(Flags& app) {
   app.AddOption("--context", args->context, "most tokens of the conversation (default: the model's)")
       ->Verify(Check::Range(1, INT32_MAX))
       ->TypeName("N");
+  app.AddFlag("--inspect", args->inspect, "after each answer its tokens with their probabilities, the other candidates, and speeds");
   AddSamplingFlags(app, args->sampling);
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
+#include <deque>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/progress.h"
+#include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/flags.h"
@@ -19,8 +21,7 @@
 #include "cli/prompt.h"
 #include "cli/sampling_flags.h"
 #include "generate/chat_prompt.h"
-#include "generate/generate.h"
-#include "generate/text_stream.h"
+#include "generate/prompt_cache.h"
 #include "tokenizer/tokenizer.h"
 
 namespace apr {
@@ -34,25 +35,22 @@ struct RunArgs {
   SamplingFlags sampling;
   int64_t max_tokens = 32;
   int64_t context = 0;
+  std::string on_full = "stop";
+  int64_t keep = 0;
   int64_t chunk = 512;
   bool ignore_eos = false;
   bool raw = false;
   std::string system;
   std::string batch;  // a file of {"prompt", "task_id"} lines
+  int64_t parallel = 4;
+  std::string prompt_cache;
 };
 
 // What one run works with.
 struct Setup {
   OpenedModel opened;
   std::shared_ptr<const Tokenizer> tokenizer;  // nullptr: the model has none
-  std::vector<int32_t> stop_ids;
-};
-
-// One prompt and what became of it.
-struct Answer {
-  PromptTokens prompt;
-  GenerateResult result;
-  std::optional<std::string> text;  // nullopt: the model has no tokenizer
+  AnswerOptions options;
 };
 
 SessionOptions OptionsOf(const RunArgs& args) {
@@ -88,45 +86,47 @@ PromptTokens MakePrompt(const RunArgs& args, const PromptFlags& flags, const Set
   return prompt;
 }
 
-Setup Prepare(const RunArgs& args, Console& console) {
-  Setup setup;
-  SessionOptions options = OptionsOf(args);
-  setup.opened = OpenModel(args.model, options, console);
-  setup.opened.session->set_context(ContextOf(args, *setup.opened.model, console));
-  setup.tokenizer = Tokenizer::FromModelFile(setup.opened.model->file());
-  if (!args.ignore_eos) setup.stop_ids = StopTokens(*setup.opened.model, setup.tokenizer.get(), console);
-  return setup;
+void SetUpGrammar(std::shared_ptr<const Grammar> grammar, Setup& setup) {
+  setup.options.grammar = std::move(grammar);
+  if (!setup.options.grammar) return;
+  if (setup.tokenizer == nullptr) throw Error(ErrorCode::kModelLoad, "a grammar needs the model's tokenizer, and it has none");
+  setup.options.trie = std::make_shared<const TokenTrie>(
+      TokenTrie::FromTokenizer(*setup.tokenizer, setup.opened.model->config().vocab_size));
 }
 
-// What is said of every answer, alone or in a batch.
-Json AnswerFields(const Answer& answer) {
-  const GenerateResult& result = answer.result;
-  return {{"text", answer.text ? Json(*answer.text) : Json(nullptr)},
-          {"tokens", result.ids},
-          {"tokens_generated", result.ids.size()},
-          {"stop_reason", StopReasonName(result.reason)},
-          {"prompt_tokens", answer.prompt.ids.size()},
-          {"prompt_ids", answer.prompt.ids},
-          {"chat_template", answer.prompt.template_name.empty() ? Json(nullptr) : Json(answer.prompt.template_name)},
-          {"tok_per_sec", result.DecodeRate()},
-          {"prompt_tok_per_sec", result.PromptRate()},
-          {"first_token_ms", result.first_token_seconds * 1e3},
-          {"inference_time_ms", (result.first_token_seconds + result.decode_seconds) * 1e3}};
+Setup Prepare(const RunArgs& args, Console& console) {
+  auto grammar = ReadGrammar(args.sampling);  // its errors before the model is loaded
+  Setup setup;
+  setup.opened = OpenModel(args.model, OptionsOf(args), console);
+  setup.opened.session->set_context(ContextOf(args, *setup.opened.model, console));
+  setup.tokenizer = Tokenizer::FromModelFile(setup.opened.model->file());
+  AnswerOptions& options = setup.options;
+  if (!args.ignore_eos) options.stop_ids = StopTokens(*setup.opened.model, setup.tokenizer.get(), console);
+  options.sampler = ToSamplerOptions(args.sampling, setup.tokenizer.get(), setup.opened.model->config().vocab_size);
+  options.stops = args.sampling.stops;
+  options.max_tokens = args.max_tokens;
+  if (args.on_full == "slide") options.slide_keep = args.keep;
+  options.on_slide = [&console, &args, context = setup.opened.session->context()](int64_t dropped) {
+    console.Warn(fmt::format("the context of {} tokens is full: {} tokens behind the first {} are forgotten", context, dropped, args.keep));
+  };
+  options.hooks.cancelled = InterruptGuard::Raised;
+  SetUpGrammar(std::move(grammar), setup);
+  return setup;
 }
 
 // What is said of the run.
 void AddRunFields(const RunArgs& args, const Setup& setup, Json& out) {
   out["max_tokens"] = args.max_tokens;
+  out["context"] = setup.opened.session->context();
+  out["on_full"] = args.on_full;
   out["load_ms"] = setup.opened.load_ms;
   out["peak_rss_mb"] = PeakResidentMb();
   out["used_gpu"] = false;
-  out["cached"] = false;
   out["backend"] = {{"requested", args.compute.device}, {"ran", "cpu"}, {"fell_back", false}};
   AddComputeFields(*setup.opened.session, out);
 }
 
-void PrintFigures(const Setup& setup, const Answer& answer, Console& console) {
-  const GenerateResult& result = answer.result;
+void PrintFigures(const Setup& setup, const GenerateResult& result, Console& console) {
   if (result.reason == StopReason::kContext) {
     console.Warn(fmt::format("the context of {} tokens is full", setup.opened.session->context()));
   }
@@ -139,104 +139,200 @@ void PrintFigures(const Setup& setup, const Answer& answer, Console& console) {
   else console.Note(line);
 }
 
-// `on_text` receives the answer as it comes.
-Answer Continue(const RunArgs& args, const Setup& setup, PromptTokens prompt,
-                const std::function<void(const std::string&)>& on_text) {
-  Answer answer{.prompt = std::move(prompt)};
-  Session& session = *setup.opened.session;
-  Sampler sampler(ToSamplerOptions(args.sampling));
-  TextStream text(setup.tokenizer.get(), answer.prompt.ids);
-  auto progress = std::make_unique<Progress>("prompt", answer.prompt.ids.size());
-  const GenerateRequest request{
-      .sequence = session.NewSequence(),
-      .prompt = answer.prompt.ids,
-      .max_tokens = args.max_tokens,
-      .stop_ids = setup.stop_ids,
-      .on_token = [&](int32_t id) {
-        progress.reset();
-        const bool end = std::ranges::find(setup.stop_ids, id) != setup.stop_ids.end();
-        if (!end) on_text(text.Push(id));
-        return true;
-      },
-      .hooks = {.progress = [&](int64_t n) { if (progress) progress->Add(static_cast<uint64_t>(n)); },
-                .cancelled = InterruptGuard::Raised}};
-  answer.result = Generate(session, sampler, request);
-  progress.reset();
-  on_text(text.Finish());
-  session.FreeSequence(request.sequence);
-  if (setup.tokenizer != nullptr) answer.text = text.text();
-  return answer;
-}
+// The file of --prompt-cache: read before, written after where the sequence holds more than it did.
+class CacheFile {
+ public:
+  CacheFile(const RunArgs& args, Session& session) : path_(args.prompt_cache), session_(session) {
+    if (!path_.empty()) digest_ = CacheDigest(session);
+  }
+  // How many tokens of the prompt came from the file.
+  int64_t Restore(int sequence, std::span<const int32_t> prompt, Console& console) {
+    if (path_.empty() || !std::filesystem::exists(path_)) return 0;
+    restored_ = RestorePromptCache(session_, sequence, digest_, path_, prompt);
+    console.Note(fmt::format("{}: {} of {} prompt tokens restored", path_, restored_, prompt.size()));
+    return restored_;
+  }
+  void Save(int sequence, Console& console) {
+    if (path_.empty() || session_.ids(sequence).empty()) return;
+    SavePromptCache(session_, sequence, digest_, path_, Overwrite::kAllow);
+    console.Note(fmt::format("{}: {} tokens saved", path_, session_.ids(sequence).size()));
+  }
 
-int RunOne(const RunArgs& args, const Setup& setup, Console& console) {
-  const Answer answer = Continue(args, setup, MakePrompt(args, args.prompt, setup, console), [&](const std::string& text) {
+ private:
+  std::string path_;
+  Session& session_;
+  uint64_t digest_ = 0;
+  int64_t restored_ = 0;
+};
+
+int RunOne(const RunArgs& args, Setup& setup, Console& console) {
+  Session& session = *setup.opened.session;
+  PromptTokens prompt = MakePrompt(args, args.prompt, setup, console);
+  CacheFile cache(args, session);
+  const int sequence = session.NewSequence();
+  const int64_t held = cache.Restore(sequence, prompt.ids, console);
+  auto progress = std::make_unique<Progress>("prompt", prompt.ids.size() - static_cast<size_t>(held));
+  setup.options.hooks.progress = [&](int64_t n) { if (progress) progress->Add(static_cast<uint64_t>(n)); };
+  Answer answer(session, sequence, setup.tokenizer.get(), std::move(prompt), held, setup.options, [&](const std::string& text) {
+    progress.reset();
     console.Text(text);
     console.Flush();
   });
+  CompleteAnswer(session, answer);
+  progress.reset();
   console.Line("");
   console.Flush();
-  PrintFigures(setup, answer, console);
+  cache.Save(sequence, console);
+  PrintFigures(setup, answer.result(), console);
   if (console.json()) {
     Json out = {{"model", args.model}};
-    out.update(AnswerFields(answer));
+    out.update(answer.Fields());
+    out["cached"] = held > 0;
     AddRunFields(args, setup, out);
     console.Document(out);
   }
-  return answer.result.reason == StopReason::kCancelled ? ExitCode(ErrorCode::kCancelled) : 0;
+  return answer.result().reason == StopReason::kCancelled ? ExitCode(ErrorCode::kCancelled) : 0;
 }
 
-// One line of a batch; an error of its own does not end the others.
-Json RunLine(const RunArgs& args, const Setup& setup, const Json& line, std::optional<Error>& failed, Console& console) {
-  Json out = {{"task_id", line.contains("task_id") ? line["task_id"] : Json(nullptr)}};
-  try {
-    if (!line.contains("prompt") || !line["prompt"].is_string()) {
-      throw Error(ErrorCode::kInvalidFormat, "the line has no text under \"prompt\"", {.file = args.batch});
-    }
-    const PromptFlags flags{.ids = {}, .ids_file = {}, .text = line["prompt"].get<std::string>()};
-    out.update(AnswerFields(Continue(args, setup, MakePrompt(args, flags, setup, console), [](const std::string&) {})));
-  } catch (const Error& error) {
-    failed = error;
-    out["error"] = error.what();
-    console.Warn(error.what());
+// Lines of a batch on their way: some at once, answered in the order of the file. An error of one does not end the
+// others.
+class Batch {
+ public:
+  Batch(const RunArgs& args, const Setup& setup, Console& console) : args_(args), setup_(setup), console_(console), file_(MappedFile::Open(args.batch)) {}
+
+  void Run() {
+    GenerateTogether(
+        *setup_.opened.session, static_cast<size_t>(args_.parallel), [&] { return Next(); },
+        [&](Generation& one, const std::optional<Error>& error) { Finished(one, error); }, setup_.options.hooks);
+    Print(lines_.size());
   }
-  return out;
-}
+
+  size_t prompts() const { return lines_.size(); }
+  size_t ok() const { return ok_; }
+  size_t tokens() const { return tokens_; }
+  const std::optional<Error>& failed() const { return failed_; }
+  Json& results() { return results_; }
+
+ private:
+  struct Line {
+    Json result;
+    std::unique_ptr<Answer> answer;
+    bool done = false;
+  };
+
+  // The next line that can run; lines that cannot are done at once.
+  Generation* Next() {
+    const std::string_view text = AsText(file_->bytes());
+    while (at_ < text.size() && !InterruptGuard::Raised()) {
+      const size_t end = std::min(text.find('\n', at_), text.size());
+      const std::string_view line = text.substr(at_, end - at_);
+      at_ = end + 1;
+      if (line.find_first_not_of(" \t\r") == line.npos) continue;
+      lines_.emplace_back();
+      try {
+        Begin(line, lines_.back());
+        return &lines_.back().answer->generation();
+      } catch (const Error& error) {
+        Fail(lines_.back(), error);
+      }
+    }
+    return nullptr;
+  }
+
+  void Begin(std::string_view text, Line& line) {
+    line.result = {{"task_id", nullptr}};
+    const Json json = ParseJson(text, args_.batch);
+    if (!json.is_object()) throw Error(ErrorCode::kInvalidFormat, "the line is no JSON object", {.file = args_.batch});
+    if (json.contains("task_id")) line.result["task_id"] = json["task_id"];
+    if (!json.contains("prompt") || !json["prompt"].is_string()) {
+      throw Error(ErrorCode::kInvalidFormat, "the line has no text under \"prompt\"", {.file = args_.batch});
+    }
+    const PromptFlags flags{.ids = {}, .ids_file = {}, .text = json["prompt"].get<std::string>()};
+    PromptTokens prompt = MakePrompt(args_, flags, setup_, console_);
+    Session& session = *setup_.opened.session;
+    const int sequence = session.NewSequence();
+    try {
+      line.answer = std::make_unique<Answer>(session, sequence, setup_.tokenizer.get(), std::move(prompt), 0, setup_.options,
+                                             [](const std::string&) {});
+    } catch (...) {
+      session.FreeSequence(sequence);
+      throw;
+    }
+  }
+
+  void Fail(Line& line, const Error& error) {
+    failed_ = error;
+    line.result["error"] = error.what();
+    line.done = true;
+    console_.Warn(error.what());
+  }
+
+  void Finished(Generation& one, const std::optional<Error>& error) {
+    for (size_t i = printed_; i < lines_.size(); ++i) {
+      Line& line = lines_[i];
+      if (line.answer == nullptr || &line.answer->generation() != &one) continue;
+      setup_.opened.session->FreeSequence(one.sequence());
+      if (error) {
+        Fail(line, *error);
+      } else {
+        line.answer->Finish();
+        line.result.update(line.answer->Fields());
+        tokens_ += one.result().ids.size();
+        ++ok_;
+      }
+      line.answer.reset();
+      line.done = true;
+      break;
+    }
+    size_t ready = printed_;
+    while (ready < lines_.size() && lines_[ready].done) ++ready;
+    Print(ready);
+  }
+
+  void Print(size_t end) {
+    for (; printed_ < end; ++printed_) {
+      Json& result = lines_[printed_].result;
+      console_.Line(DumpJson(result, -1));
+      console_.Flush();
+      if (console_.json()) results_.push_back(std::move(result));
+      result = nullptr;
+    }
+  }
+
+  const RunArgs& args_;
+  const Setup& setup_;
+  Console& console_;
+  std::shared_ptr<const MappedFile> file_;
+  size_t at_ = 0;
+  std::deque<Line> lines_;
+  size_t printed_ = 0;
+  size_t ok_ = 0, tokens_ = 0;
+  std::optional<Error> failed_;
+  Json results_ = Json::array();
+};
 
 // Every line of the file with one load of the model, each on a sequence of its own.
 int RunBatch(const RunArgs& args, const Setup& setup, Console& console) {
-  const auto mapped = MappedFile::Open(args.batch);
-  const std::string_view text = AsText(mapped->bytes());
-  Json results = Json::array();
-  std::optional<Error> failed;
-  size_t prompts = 0, ok = 0, tokens = 0;
-  for (size_t at = 0; at < text.size() && !InterruptGuard::Raised();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = text.substr(at, end - at);
-    at = end + 1;
-    if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    Json result = RunLine(args, setup, ParseJson(line, args.batch), failed, console);
-    ++prompts;
-    ok += result.contains("error") ? 0 : 1;
-    tokens += result.contains("tokens") ? result["tokens"].size() : 0;
-    console.Line(DumpJson(result, -1));
-    console.Flush();
-    if (console.json()) results.push_back(std::move(result));
-  }
-  std::fprintf(stderr, "apr: batch: %zu prompts, %zu ok, %zu failed, %zu tokens, load %.2f s\n", prompts, ok, prompts - ok,
-               tokens, setup.opened.load_ms / 1e3);
+  Batch batch(args, setup, console);
+  batch.Run();
+  std::fprintf(stderr, "apr: batch: %zu prompts, %zu ok, %zu failed, %zu tokens, load %.2f s\n", batch.prompts(), batch.ok(),
+               batch.prompts() - batch.ok(), batch.tokens(), setup.opened.load_ms / 1e3);
   if (console.json()) {
-    Json out = {{"model", args.model}, {"prompts", prompts}, {"ok", ok}, {"failed", prompts - ok}, {"tokens", tokens}};
-    out["results"] = std::move(results);
+    Json out = {{"model", args.model}, {"prompts", batch.prompts()}, {"ok", batch.ok()}, {"failed", batch.prompts() - batch.ok()}, {"tokens", batch.tokens()}};
+    out["parallel"] = args.parallel;
+    out["results"] = std::move(batch.results());
     AddRunFields(args, setup, out);
     console.Document(out);
   }
   if (InterruptGuard::Raised()) return ExitCode(ErrorCode::kCancelled);
-  return failed ? ExitCode(failed->code()) : 0;
+  return batch.failed() ? ExitCode(batch.failed()->code()) : 0;
 }
 
 void CheckFlags(const RunArgs& args) {
   if (args.batch.empty()) RequireOnePrompt(args.prompt);
   else if (args.prompt.given() > 0) throw Error(ErrorCode::kUsage, "--batch-jsonl brings its own prompts");
+  if (!args.batch.empty() && !args.prompt_cache.empty()) throw Error(ErrorCode::kUsage, "--prompt-cache goes with one prompt");
+  if (args.keep > 0 && args.on_full != "slide") throw Error(ErrorCode::kUsage, "--keep goes with --on-full slide");
   if (args.system.empty()) return;
   if (args.raw) throw Error(ErrorCode::kUsage, "--system needs the chat template that --raw leaves out");
   if (args.batch.empty() && !args.prompt.text) throw Error(ErrorCode::kUsage, "--system goes with a text, not with ids");
@@ -246,8 +342,8 @@ int Run(RunArgs args, Console& console) {
   if (args.positional && args.prompt.text) throw Error(ErrorCode::kUsage, "PROMPT and -p exclude each other");
   if (args.positional) args.prompt.text = args.positional;
   CheckFlags(args);
-  const Sampler check(ToSamplerOptions(args.sampling));  // its errors before the model is loaded
-  const Setup setup = Prepare(args, console);
+  CheckSamplingFlags(args.sampling);
+  Setup setup = Prepare(args, console);
   const InterruptGuard guard;
   return args.batch.empty() ? RunOne(args, setup, console) : RunBatch(args, setup, console);
 }
@@ -271,6 +367,15 @@ CommandRunner Define(Flags& app) {
   app.AddOption("--chunk", args->chunk, "tokens of the prompt per pass; changes no result")
       ->Verify(Check::Range(1, INT32_MAX))
       ->TypeName("N");
+  app.AddOption("--on-full", args->on_full, "a full context: stop ends the answer, slide forgets the older half")
+      ->Verify(Check::OneOf({"stop", "slide"}))
+      ->TypeName("WHAT");
+  app.AddOption("--keep", args->keep, "tokens at the beginning that slide never forgets")->Verify(Check::Range(0, INT32_MAX))->TypeName("N");
+  app.AddOption("--parallel", args->parallel, "lines of a batch that run at once (4); changes no answer")
+      ->Verify(Check::Range(1, 1024))
+      ->TypeName("N");
+  app.AddOption("--prompt-cache", args->prompt_cache, "restores what this file and the prompt have in common; then saves what the sequence holds")
+      ->TypeName("FILE");
   AddSamplingFlags(app, args->sampling);
   AddComputeFlags(app, args->compute);
   return [args](Console& console) { return Run(*args, console); };
@@ -283,7 +388,8 @@ const Command kRunCommand = {
     .group = "Running",
     .summary = "Continues a text, or answers it where the model has a chat template",
     .example = "  apr run model.gguf \"What is 2+2?\" -n 64\n"
-               "  apr run model.gguf --ids 1,2,3 -n 16 --temperature 0 --ignore-eos --json",
+               "  apr run model.gguf --ids 1,2,3 -n 16 --temperature 0 --ignore-eos --json\n"
+               "  apr run model.gguf \"Name a city.\" --json-schema city.json",
     .define = Define,
 };
 

@@ -55,6 +55,9 @@ void AddComputeFlags(Flags& app, ComputeFlags& flags) {
   app.AddOption("--threads", flags.threads, "default: as many as the process may use")
       ->Verify(Check::Range(1, 1024))
       ->TypeName("N");
+  app.AddOption("--cache-type", flags.cache_type, "what keys and values are kept as: f32 (of reference f64), f16 or q8_0")
+      ->Verify(Check::OneOf({"f32", "f16", "q8_0"}))
+      ->TypeName("NAME");
 }
 
 SessionOptions ToSessionOptions(const ComputeFlags& flags) {
@@ -65,6 +68,7 @@ SessionOptions ToSessionOptions(const ComputeFlags& flags) {
   options.executor = *ExecutorFromName(flags.executor);
   options.compute.precision = *PrecisionFromName(flags.precision);
   options.compute.threads = flags.threads;
+  options.compute.cache_type = *CacheTypeFromName(flags.cache_type);
   return options;
 }
 
@@ -99,6 +103,7 @@ void AddComputeFields(const Session& session, Json& out) {
   out["isa"] = IsaName(ActiveIsa());
   out["device"] = "cpu";
   out["threads"] = session.executor().threads();
+  out["cache_type"] = CacheTypeName(session.executor().cache_type());
 }
 
 double PeakResidentMb() {

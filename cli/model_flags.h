@@ -17,13 +17,14 @@ class Flags;
 
 class Console;
 
-// --executor, --precision, --device, --gpu, --threads.
+// --executor, --precision, --device, --gpu, --threads, --cache-type.
 struct ComputeFlags {
   std::string executor = "cpu";
   std::string precision = "fast";
   std::string device = "cpu";
   bool gpu = false;
   int threads = 0;
+  std::string cache_type = "f32";
 };
 void AddComputeFlags(Flags& app, ComputeFlags& flags);
 // Throws kNotBuilt for a device that this build lacks.
@@ -48,7 +49,7 @@ struct OpenedModel {
 // Warns about tensors and keys of the file that the computation does not use.
 OpenedModel OpenModel(const std::string& path, const SessionOptions& options, Console& console);
 
-// "executor", "precision", "isa", "device", "threads": what computed.
+// "executor", "precision", "isa", "device", "threads", "cache_type": what computed.
 void AddComputeFields(const Session& session, Json& out);
 const char* PrecisionInForce(const Session& session);  // "exact", "fast", "f64"
 

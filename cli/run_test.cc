@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/json.h"
@@ -131,6 +132,150 @@ TEST(Tokenize, ThereAndBack) {
   EXPECT_EQ(RunApr({"tokenize", kChat}).code, 2);
   const std::vector<std::string> names = {"back.jsonl", "bad.jsonl", "ids.jsonl", "in.jsonl"};
   EXPECT_EQ(scratch.Names(), names);
+}
+
+TEST(Run, RealModelsSayWhatTransformersDoes) {
+  const char* folder = std::getenv("APR_REAL_MODELS");
+  if (folder == nullptr) GTEST_SKIP() << "APR_REAL_MODELS is not set: no folder with the real models";
+  for (const auto& [oracle, file] : {std::pair{"smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"}, std::pair{"gemma3-270m", "gemma-3-270m-q4_k_m.gguf"}}) {
+    const std::string model = std::string(folder) + "/" + file;
+    const std::string path = std::string(APR_SOURCE_DIR "/../shared/oracle/real/") + oracle + "/expected.json";
+    if (!std::filesystem::exists(model) || !std::filesystem::exists(path)) GTEST_SKIP() << model << " or its oracle is absent";
+    for (const auto& [name, expected] : ParseJson(ReadText(path), path)["cases"].items()) {
+      const std::string greedy = expected["greedy_text"];
+      const std::string answer = greedy.substr(0, greedy.find("<|im_end|>"));
+      const bool chat = expected.contains("messages");
+      std::vector<std::string> flags = {"run", model, "-n", name == "long" ? "16" : "32", "--precision", "exact", "--json",
+                                        "-p", chat ? expected["messages"][0]["content"].get<std::string>() : expected["text"].get<std::string>()};
+      if (!chat) flags.emplace_back("--raw");
+      const Json got = RunApr(flags).Document();
+      EXPECT_EQ(got["text"], answer) << oracle << " " << name;
+      EXPECT_EQ(got["prompt_tokens"], expected["tokens"]) << oracle << " " << name;
+      EXPECT_EQ(got["stop_reason"], answer.size() < greedy.size() ? "eos" : "length") << oracle << " " << name;
+    }
+  }
+}
+
+TEST(Run, StopStringsEndTheAnswer) {
+  const std::string question = "What does rope do?";
+  const std::string whole = RunApr({"run", kChat, question, "-n", "60", "--json"}).Document()["text"];
+  ASSERT_GT(whole.size(), 20U);
+  const std::string stop = whole.substr(9, 4);  // across token borders, whatever they are
+  const Json got = RunApr({"run", kChat, question, "-n", "60", "--stop", "never", "--stop", stop, "--json"}).Document();
+  EXPECT_EQ(got["text"], whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(got["stop_reason"], "stop");
+  EXPECT_EQ(RunApr({"run", kChat, question, "-n", "60", "--stop", stop}).out, whole.substr(0, whole.find(stop)) + "\n");
+}
+
+TEST(Run, APromptCacheChangesNoToken) {
+  const ScratchFolder scratch("prompt_cache");
+  const std::string file = scratch / "cache.aprk";
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> flags = {"run", kChat, "--ids", "7,20,31,4,55,60,2,9", "-n", "12", "--ignore-eos", "--json"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return RunApr(flags);
+  };
+  for (const char* type : {"f32", "f16", "q8_0"}) {
+    const Json plain = run({"--cache-type", type}).Document();
+    EXPECT_EQ(plain["cache_type"], type);
+    EXPECT_EQ(plain["cached"], false);
+    const Json first = run({"--cache-type", type, "--prompt-cache", file}).Document();
+    const Json second = run({"--cache-type", type, "--prompt-cache", file}).Document();
+    EXPECT_EQ(first["tokens"], plain["tokens"]);
+    EXPECT_EQ(second["tokens"], plain["tokens"]);
+    EXPECT_EQ(first["cached_tokens"], 0);
+    EXPECT_EQ(second["cached_tokens"], 7);
+    EXPECT_EQ(second["cached"], true);
+    std::filesystem::remove(file);
+  }
+  run({"--prompt-cache", file});
+  const ProgramResult other = run({"--cache-type", "f16", "--prompt-cache", file});
+  EXPECT_EQ(other.code, 5);
+  EXPECT_NE(other.err.find("cache type"), std::string::npos) << other.err;
+  WriteText(file, "no cache");
+  EXPECT_EQ(run({"--prompt-cache", file}).code, 4);
+  EXPECT_EQ(ReadText(file), "no cache");
+}
+
+TEST(Run, AFullContextStopsOrSlides) {
+  const std::vector<std::string> base = {"run", kLlama, "--ids", "1,2,3,4,5,6,7,8", "-n", "30", "--context", "16", "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> flags = base;
+    flags.insert(flags.end(), more.begin(), more.end());
+    return RunApr(flags);
+  };
+  const ProgramResult stops = with({});
+  EXPECT_EQ(stops.Document()["stop_reason"], "context");
+  const ProgramResult slides = with({"--on-full", "slide", "--keep", "2"});
+  const Json got = slides.Document();
+  EXPECT_EQ(got["tokens"].size(), 30U);
+  EXPECT_GT(got["dropped_tokens"].get<int>(), 6);
+  EXPECT_NE(slides.err.find("7 tokens behind the first 2 are forgotten"), std::string::npos) << slides.err;
+  // After the first slide the text is the first two tokens and the newer half: run by itself it goes on alike.
+  std::vector<int> text = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (const Json& id : got["tokens"]) text.push_back(id.get<int>());
+  std::vector<int> shown(text.begin(), text.begin() + 2);
+  shown.insert(shown.end(), text.begin() + 9, text.begin() + 17);
+  const Json alone = RunApr({"run", kLlama, "--ids", fmt::format("{}", fmt::join(shown, ",")), "-n", "1", "--json"}).Document();
+  EXPECT_EQ(alone["tokens"][0], text[17]);
+  EXPECT_EQ(with({"--keep", "2"}).code, 2);
+}
+
+TEST(Run, GrammarsAndSchemasHoldTheAnswer) {
+  const ScratchFolder scratch("grammar");
+  WriteText(scratch / "answer.gbnf", "root ::= (\"yes\" | \"no\") \", \" [a-z]{3} \".\"\n");
+  WriteText(scratch / "schema.json", R"({"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 40}, "ok": {"type": "boolean"}}, "required": ["n", "ok"]})");
+  for (const char* seed : {"1", "2", "3"}) {
+    const Json got = RunApr({"run", kChat, "What does rope do?", "-n", "60", "--temperature", "2", "--seed", seed, "--grammar", scratch / "answer.gbnf", "--json"}).Document();
+    const std::string text = got["text"];
+    EXPECT_EQ(got["stop_reason"], "grammar");
+    EXPECT_TRUE(text.starts_with("yes, ") || text.starts_with("no, ")) << text;
+    EXPECT_EQ(text.back(), '.');
+    const Json json = RunApr({"run", kChat, "What does rope do?", "-n", "200", "--temperature", "2", "--seed", seed, "--json-schema", scratch / "schema.json", "--json"}).Document();
+    const Json value = ParseJson(json["text"].get<std::string>(), "answer");
+    EXPECT_GE(value["n"].get<int>(), 3);
+    EXPECT_LE(value["n"].get<int>(), 40);
+    EXPECT_TRUE(value["ok"].is_boolean());
+    EXPECT_EQ(value.size(), 2U);
+  }
+  WriteText(scratch / "bad.gbnf", "root ::= root \"a\"");
+  const ProgramResult bad = RunApr({"run", kChat, "a", "--grammar", scratch / "bad.gbnf"});
+  EXPECT_EQ(bad.code, 4);
+  EXPECT_NE(bad.err.find("bad.gbnf"), std::string::npos) << bad.err;
+  EXPECT_EQ(RunApr({"run", kLlama, "--ids", "1", "--grammar", scratch / "answer.gbnf"}).code, 6);
+  EXPECT_EQ(RunApr({"run", kChat, "a", "--grammar", scratch / "answer.gbnf", "--json-schema", scratch / "schema.json"}).code, 2);
+}
+
+TEST(Run, EveryWayOfSamplingRuns) {
+  const auto tokens = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"run", kChat, "What does rope do?", "-n", "24", "--ignore-eos", "--json"});
+    return RunApr(flags).Document()["tokens"];
+  };
+  const Json greedy = tokens({});
+  EXPECT_NE(tokens({"--dry-multiplier", "50", "--dry-allowed-length", "1"}), greedy);
+  EXPECT_EQ(tokens({"--dry-multiplier", "50", "--dry-allowed-length", "1000"}), greedy);
+  EXPECT_NE(tokens({"--temperature", "1", "--xtc-probability", "1", "--xtc-threshold", "0.01"}), greedy);
+  EXPECT_EQ(tokens({"--temperature", "1", "--mirostat", "2", "--mirostat-tau", "1e-9"}), greedy);
+  EXPECT_EQ(RunApr({"run", kChat, "a", "--mirostat", "1"}).code, 2);
+  EXPECT_EQ(RunApr({"run", kChat, "a", "--xtc-probability", "2"}).code, 2);
+}
+
+TEST(Run, TextsOfABatchDoNotDependOnEachOther) {
+  const ScratchFolder scratch("batch_parallel");
+  std::string lines;
+  for (int i = 0; i < 7; ++i) lines += DumpJson(Json{{"prompt", std::string(static_cast<size_t>(i) + 1, 'a') + " rope"}, {"task_id", i}}, -1) + "\n";
+  WriteText(scratch / "in.jsonl", lines);
+  const auto texts = [&](const char* parallel) {
+    const Json document = RunApr({"run", kChat, "--batch-jsonl", scratch / "in.jsonl", "-n", "20", "--temperature", "1", "--parallel", parallel, "--json"}).Document();
+    Json out = Json::array();
+    for (const Json& result : document["results"]) out.push_back({result["task_id"], result["tokens"], result["text"]});
+    return out;
+  };
+  const Json one = texts("1");
+  EXPECT_EQ(one.size(), 7U);
+  EXPECT_EQ(one[6][0], 6);
+  EXPECT_EQ(texts("3"), one);
+  EXPECT_EQ(texts("16"), one);
 }
 
 TEST(Run, ABatchAnswersEveryLine) {

@@ -137,7 +137,7 @@ class GraphExecutor final : public Executor {
       : model_(std::move(model)),
         precision_(sizeof(Real) == 8 ? Precision::kExact : options.precision),
         pool_(options.threads > 0 ? options.threads : ThreadPool::HardwareThreads()),
-        store_(CacheSlots(model_->graph)),
+        store_(CacheSlots(model_->graph), options.cache_type),
         plan_(PlanMemory(model_->graph)),
         buffers_(plan_.widths.size()) {
     APR_CHECK(model_->weights.size() == model_->graph.weights.size());
@@ -151,6 +151,7 @@ class GraphExecutor final : public Executor {
   ExecutorKind kind() const override { return sizeof(Real) == 8 ? ExecutorKind::kReference : ExecutorKind::kCpu; }
   Precision precision() const override { return precision_; }
   int threads() const override { return pool_.threads(); }
+  DType cache_type() const override { return store_.type(); }
   const BoundGraph& model() const override { return *model_; }
 
   int NewSequence() override { return store_.New(); }
@@ -170,6 +171,28 @@ class GraphExecutor final : public Executor {
     return std::ranges::any_of(model_->graph.nodes, [&](const Node& node) {
       return node.op == &RopeTableOp() &&
              FrequenciesChange(node.As<RopeTableAttributes>(), s.rope_length, total_length);
+    });
+  }
+
+  int64_t RopeLength(int sequence) const override { return Get(sequence).rope_length; }
+  uint64_t CacheBytesPerToken() const override { return store_.BytesPerToken(); }
+  void SaveCache(int sequence, const std::function<void(Bytes)>& sink) const override {
+    store_.VisitRows(const_cast<Sequence&>(Get(sequence)), [&](std::span<const std::byte> rows) { sink(rows); });
+  }
+  void RestoreCache(int sequence, int64_t rope_length, Bytes rows) override {
+    auto& s = Get(sequence);
+    APR_CHECK(s.length == 0);
+    const uint64_t each = store_.BytesPerToken();
+    if (each == 0 || rows.size() % each != 0) {
+      throw Error(ErrorCode::kInvalidFormat, fmt::format("{} bytes are no whole number of tokens of {} bytes", rows.size(), each));
+    }
+    const auto tokens = static_cast<int64_t>(rows.size() / each);
+    store_.Reserve(s, tokens);
+    s.length = tokens;
+    s.rope_length = rope_length;
+    store_.VisitRows(s, [&](std::span<std::byte> to) {
+      std::ranges::copy(rows.first(to.size()), to.begin());
+      rows = rows.subspan(to.size());
     });
   }
 
@@ -322,6 +345,21 @@ const char* PrecisionName(Precision precision) { return precision == Precision::
 std::optional<Precision> PrecisionFromName(std::string_view name) {
   if (name == "exact") return Precision::kExact;
   if (name == "fast") return Precision::kFast;
+  return std::nullopt;
+}
+
+const char* CacheTypeName(DType type) {
+  switch (type) {
+    case DType::kF64: return "f64";
+    case DType::kF16: return "f16";
+    case DType::kQ8_0: return "q8_0";
+    default: return "f32";
+  }
+}
+std::optional<DType> CacheTypeFromName(std::string_view name) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+    if (name == CacheTypeName(type)) return type;
+  }
   return std::nullopt;
 }
 

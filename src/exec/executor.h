@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,10 +30,14 @@ const char* ExecutorName(ExecutorKind kind);                       // "reference
 std::optional<ExecutorKind> ExecutorFromName(std::string_view name);
 const char* PrecisionName(Precision precision);                    // "exact", "fast"
 std::optional<Precision> PrecisionFromName(std::string_view name);
+const char* CacheTypeName(DType type);                             // "f64", "f32", "f16", "q8_0"
+std::optional<DType> CacheTypeFromName(std::string_view name);     // the last three
 
 struct ExecutorOptions {
   int threads = 0;                         // 0: as many as the process may use
   Precision precision = Precision::kFast;  // kCpu only; kReference is always f64
+  // What keys and values are kept as: kF32 (the executor's own type: f32, or f64), kF16 or kQ8_0.
+  DType cache_type = DType::kF32;
 };
 
 // Tokens to append to a sequence.
@@ -65,6 +70,7 @@ class Executor {
   virtual ExecutorKind kind() const = 0;
   virtual Precision precision() const = 0;
   virtual int threads() const = 0;
+  virtual DType cache_type() const = 0;  // what is stored: kF32, kF64, kF16, kQ8_0
   virtual const BoundGraph& model() const = 0;
 
   // Sequences and their key/value caches.
@@ -77,6 +83,15 @@ class Executor {
   // True if the cached keys would be wrong once the sequence has `total_length` tokens, because a
   // rope scaling follows the length. The caller then truncates to 0 and runs all tokens again.
   virtual bool IsStale(int sequence, int64_t total_length) const = 0;
+
+  // A sequence's cache as bytes: slot after slot, of each the keys of every head and then the values, rows of
+  // positions [0, Length). What Save hands over, Restore takes into a sequence that holds nothing, of an
+  // executor of the same graph and the same cache type; the length follows from the size. Throws
+  // Error(kInvalidFormat) if it is no whole number of tokens.
+  virtual int64_t RopeLength(int sequence) const = 0;  // total_length of the sequence's last pass
+  virtual uint64_t CacheBytesPerToken() const = 0;
+  virtual void SaveCache(int sequence, const std::function<void(Bytes)>& sink) const = 0;
+  virtual void RestoreCache(int sequence, int64_t rope_length, Bytes rows) = 0;
 
   // Appends the chunks' tokens and returns the logits asked for, chunk after chunk:
   // [rows, V], f32 or f64. Throws Error(kInference) for ids or positions outside the model's tables; the

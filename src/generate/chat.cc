@@ -2,11 +2,13 @@
 #include "generate/chat.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "generate/chat_prompt.h"
+#include "generate/stop_strings.h"
 #include "generate/text_stream.h"
 
 namespace apr {
@@ -38,6 +40,27 @@ void Chat::SetSystem(std::string text) {
   Clear();
 }
 
+bool Chat::Undo() {
+  const auto last = std::ranges::find(history_.rbegin(), history_.rend(), "user", &ChatMessage::role);
+  if (last == history_.rend()) return false;
+  history_.erase(last.base() - 1, history_.end());
+  return true;
+}
+
+void Chat::LoadHistory(const std::string& json, const std::string& source) {
+  const Json list = ParseJson(json, source);
+  if (!list.is_array()) throw Error(ErrorCode::kInvalidFormat, "is no list of messages", {.file = source});
+  std::vector<ChatMessage> history;
+  for (const Json& message : list) {
+    const bool whole = message.is_object() && message.contains("role") && message.contains("content") && message["role"].is_string() &&
+                       message["content"].is_string();
+    if (!whole) throw Error(ErrorCode::kInvalidFormat, "a message needs \"role\" and \"content\", both texts", {.file = source});
+    history.push_back({message["role"].get<std::string>(), message["content"].get<std::string>()});
+  }
+  options_.system = !history.empty() && history[0].role == "system" ? history[0].content : "";
+  history_ = std::move(history);
+}
+
 std::string Chat::HistoryJson() const { return DumpJson(ToJson(history_)) + "\n"; }
 
 std::vector<int32_t> Chat::Render() const {
@@ -57,19 +80,27 @@ ChatReply Chat::Say(const std::string& message, const std::function<void(const s
     reply.reused_tokens = std::min<int64_t>(differs - prompt.begin(), static_cast<int64_t>(prompt.size()) - 1);
     session_.Truncate(sequence_, reply.reused_tokens);
     TextStream text(&tokenizer_, prompt);
+    StopStrings stops(options_.stops);
+    const auto emit = [&](const std::string& certain) {
+      reply.text += certain;
+      if (!certain.empty()) on_text(certain);
+    };
+    std::optional<Constraint> constraint;
+    if (options_.grammar) constraint.emplace(options_.grammar, options_.trie, options_.stop_ids);
     reply.result = Generate(session_, sampler_,
                             {.sequence = sequence_,
                              .prompt = std::span(prompt).subspan(static_cast<size_t>(reply.reused_tokens)),
                              .max_tokens = options_.max_tokens,
                              .stop_ids = options_.stop_ids,
+                             .constraint = constraint ? &*constraint : nullptr,
                              .on_token = [&](int32_t id) {
                                const bool end = std::ranges::find(options_.stop_ids, id) != options_.stop_ids.end();
-                               if (!end) on_text(text.Push(id));
-                               return true;
+                               if (!end) emit(stops.Push(text.Push(id)));
+                               return !stops.stopped();
                              },
                              .hooks = hooks});
-    on_text(text.Finish());
-    reply.text = text.text();
+    emit(stops.Push(text.Finish()));
+    emit(stops.Finish());
     history_.push_back({"assistant", reply.text});
     return reply;
   } catch (...) {

@@ -27,6 +27,9 @@ struct ChatOptions {
   std::string system;  // empty: none
   int64_t max_tokens = 512;
   std::vector<int32_t> stop_ids;
+  std::vector<std::string> stops;          // texts that end an answer
+  std::shared_ptr<const Grammar> grammar;  // every answer keeps to it; null: none
+  std::shared_ptr<const TokenTrie> trie;   // of the vocabulary, where there is a grammar
 };
 
 class Chat {
@@ -43,6 +46,11 @@ class Chat {
   // Forgets everything but the system message.
   void Clear();
   void SetSystem(std::string text);  // and clears
+  // Takes back the last message and what was answered; false: there is none.
+  bool Undo();
+  // Goes on from a conversation that HistoryJson wrote. Throws kInvalidFormat with `source`; the history is then as
+  // before.
+  void LoadHistory(const std::string& json, const std::string& source);
   const std::vector<ChatMessage>& history() const { return history_; }
   std::string HistoryJson() const;  // as `apr template --messages` reads it
 

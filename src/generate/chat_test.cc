@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "generate/chat_prompt.h"
+#include "generate/gbnf.h"
 #include "generate/stop_ids.h"
 
 namespace apr {
@@ -87,6 +88,36 @@ TEST(Chat, AnInterruptedAnswerStays) {
   EXPECT_EQ(reply.result.ids.size(), 5U);
   EXPECT_EQ(talk.history().back().content, reply.text);
   EXPECT_FALSE(reply.text.empty());
+}
+
+TEST(Chat, UndoAndLoadGoOnAsIfNothingElseWasSaid) {
+  Room room;
+  Chat talk(room.session, *room.tokenizer, room.sampler, room.options);
+  const auto ignore = [](const std::string&) {};
+  EXPECT_FALSE(talk.Undo());
+  const std::string first = talk.Say("What does rope do?", ignore).text;
+  const std::string saved = talk.HistoryJson();
+  const std::string second = talk.Say("What does the norm do?", ignore).text;
+  EXPECT_TRUE(talk.Undo());
+  EXPECT_EQ(talk.HistoryJson(), saved);
+  EXPECT_EQ(talk.Say("What does the norm do?", ignore).text, second);
+  talk.LoadHistory(saved, "saved");
+  EXPECT_EQ(talk.Say("What does the norm do?", ignore).text, second);
+  talk.Clear();
+  for (const char* bad : {"{}", "[1]", "[{\"role\": \"user\"}]", "[", "[{\"role\": 1, \"content\": \"a\"}]"}) EXPECT_THROW(talk.LoadHistory(bad, "bad"), Error);
+  EXPECT_TRUE(talk.history().empty());
+}
+
+TEST(Chat, StopsAndGrammarsHoldForEveryAnswer) {
+  Room room;
+  room.options.stops = {"ope"};
+  room.options.grammar = std::make_shared<const Grammar>(ParseGbnf("root ::= \"the rope\" | \"a norm\"", "test"));
+  room.options.trie = std::make_shared<const TokenTrie>(TokenTrie::FromTokenizer(*room.tokenizer, room.model->config().vocab_size));
+  Chat talk(room.session, *room.tokenizer, room.sampler, room.options);
+  for (int turn = 0; turn < 3; ++turn) {
+    const ChatReply reply = talk.Say("What does rope do?", [](const std::string&) {});
+    EXPECT_TRUE(reply.text == "the r" || reply.text == "a norm") << reply.text;
+  }
 }
 
 }  // namespace

@@ -40,6 +40,17 @@ void Session::FreeSequence(int sequence) {
   sequences_.erase(sequence);
 }
 
+void Session::Restore(int sequence, std::span<const int32_t> ids, int64_t rope_length, Bytes rows) {
+  std::vector<int32_t>& held = sequences_.at(sequence);
+  APR_CHECK(held.empty());
+  executor_->RestoreCache(sequence, rope_length, rows);
+  if (executor_->Length(sequence) != static_cast<int64_t>(ids.size())) {
+    executor_->Truncate(sequence, 0);
+    throw Error(ErrorCode::kInvalidFormat, fmt::format("the rows are not those of {} tokens", ids.size()));
+  }
+  held.assign(ids.begin(), ids.end());
+}
+
 void Session::Truncate(int sequence, int64_t length) {
   executor_->Truncate(sequence, length);
   sequences_.at(sequence).resize(static_cast<size_t>(length));
@@ -60,7 +71,7 @@ Session::Work Session::Prepare(const Piece& piece) {
   Work work{.sequence = piece.sequence,
             .ids = {piece.ids.begin(), piece.ids.end()},
             .logits = piece.logits,
-            .total = static_cast<int64_t>(held.size() + piece.ids.size()),
+            .total = std::max(piece.total, static_cast<int64_t>(held.size() + piece.ids.size())),
             .restore = static_cast<int64_t>(held.size())};
   if (executor_->IsStale(piece.sequence, work.total)) {
     work.ids.insert(work.ids.begin(), held.begin(), held.end());

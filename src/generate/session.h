@@ -28,6 +28,9 @@ struct Piece {
   int sequence = 0;
   std::span<const int32_t> ids;
   int64_t logits = 1;  // for how many of them, counted from the last, logits are wanted
+  // Length of the sequence once later pieces of it will have been appended, where that is known: rope
+  // scalings that follow the length then see it from the start. 0: nothing more is known to come.
+  int64_t total = 0;
 };
 
 // `rows`: [n, V] logits of the next n wanted tokens of pieces[piece]; valid during the call.
@@ -54,6 +57,10 @@ class Session {
   void FreeSequence(int sequence);
   // The tokens that a sequence holds.
   const std::vector<int32_t>& ids(int sequence) const { return sequences_.at(sequence); }
+  // Takes the cache of another session of the same model into a sequence that holds nothing: what
+  // Executor::SaveCache gave for `ids`. Throws kInvalidFormat where the size does not fit.
+  void Restore(int sequence, std::span<const int32_t> ids, int64_t rope_length, Bytes rows);
+
   // Forgets the tokens from `length` on.
   void Truncate(int sequence, int64_t length);
 

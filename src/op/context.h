@@ -38,15 +38,27 @@ struct Batch {
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };
 
+// Rows of a cache that are stored in a narrower type: F16, or Q8_0 with rows padded to whole blocks.
+struct PackedKv {
+  DType dtype = DType::kF16;
+  std::byte* keys = nullptr;    // [kv_heads, capacity, k_row_bytes]
+  std::byte* values = nullptr;  // [kv_heads, capacity, v_row_bytes]
+  int64_t k_row_bytes = 0;
+  int64_t v_row_bytes = 0;
+};
+
 // Keys and values of one sequence in one attention node. Head-major: key(h) is [capacity, k_dim]
-// with rows contiguous, value(h) likewise; rows [0, length) are filled.
+// with rows contiguous, value(h) likewise; rows [0, length) are filled. op/attention/kv_rows.h writes and
+// reads rows however they are stored.
 template <typename Real>
 struct KvCache {
-  Real* keys = nullptr;     // [kv_heads, capacity, k_dim]
+  Real* keys = nullptr;     // [kv_heads, capacity, k_dim]; null: `packed` holds the rows
   Real* values = nullptr;   // [kv_heads, capacity, v_dim]
   int64_t capacity = 0;
   int64_t k_dim = 0;
   int64_t v_dim = 0;
+  PackedKv packed = {};
+  bool is_packed() const { return keys == nullptr; }
   Real* key(int64_t head, int64_t position) const { return keys + (head * capacity + position) * k_dim; }
   Real* value(int64_t head, int64_t position) const { return values + (head * capacity + position) * v_dim; }
 };

@@ -22,8 +22,19 @@ double Dot(const double* a, const double* b, int64_t n) {
 void Attend(const AttentionAttributes& a, const KvCache<double>& cache, int64_t head, int64_t position,
             int64_t keys, const double* q, const double* sink, double* scores, double* softmax, double* out) {
   const int64_t kv = head / (a.heads / a.kv_heads);
+  std::vector<double> row(static_cast<size_t>(cache.is_packed() ? std::max(a.k_dim, a.v_dim) : 0));
+  const auto key = [&](int64_t s) -> const double* {
+    if (!cache.is_packed()) return cache.key(kv, s);
+    ReadPackedKeys(cache, kv, s, 1, 0, row.data());
+    return row.data();
+  };
+  const auto value = [&](int64_t s) -> const double* {
+    if (!cache.is_packed()) return cache.value(kv, s);
+    ReadPackedValues(cache, kv, s, 1, 0, row.data());
+    return row.data();
+  };
   const auto score = [&](int64_t s) {
-    const double raw = a.scale * Dot(q, cache.key(kv, s), a.k_dim);
+    const double raw = a.scale * Dot(q, key(s), a.k_dim);
     return a.softcap == 0 ? raw : a.softcap * std::tanh(raw / a.softcap);
   };
   if (scores != nullptr) {
@@ -44,7 +55,7 @@ void Attend(const AttentionAttributes& a, const KvCache<double>& cache, int64_t 
   for (int64_t s = begin; s <= position; ++s) {
     const double p = weight[static_cast<size_t>(s - begin)] / sum;
     if (softmax != nullptr) softmax[s] = p;
-    const double* v = cache.value(kv, s);
+    const double* v = value(s);
     for (int64_t i = 0; i < a.v_dim; ++i) out[i] += p * v[i];
   }
 }

@@ -76,15 +76,17 @@ const float* KeyPanel(const HeadJob& job, int64_t key, float* panel) {
   static thread_local Scratch edge;
   const LinearKernels& products = *job.state.products;
   const int64_t k_dim = job.a.k_dim;
-  const float* rows = job.cache.key(job.kv, key);
-  if (products.rows == 1) return rows;
   const int64_t have = std::min<int64_t>(products.rows, job.keys() - key);
-  if (have < products.rows) {
+  const bool packed = job.cache.is_packed();
+  const float* rows = packed ? nullptr : job.cache.key(job.kv, key);
+  if (packed || (have < products.rows && products.rows > 1)) {
     auto* copy = edge.Get<float>(products.rows * k_dim);
-    std::copy_n(rows, have * k_dim, copy);
+    if (packed) ReadPackedKeys(job.cache, job.kv, key, have, k_dim, copy);
+    else std::copy_n(rows, have * k_dim, copy);
     std::fill_n(copy + have * k_dim, (products.rows - have) * k_dim, 0.0f);
     rows = copy;
   }
+  if (products.rows == 1) return rows;
   products.unpack_f32(DType::kF32)(reinterpret_cast<const std::byte*>(rows),
                                    k_dim * static_cast<int64_t>(sizeof(float)), k_dim, panel);
   return panel;
@@ -179,17 +181,18 @@ void WeighTile(const Block& block, const ValuePanel& panel, int64_t c, int token
   }
 }
 
-// Values narrower than a panel, padded with zeros.
-ValuePanel PaddedValues(const HeadJob& job, int64_t begin, int64_t end) {
+// Values of keys [begin, end) copied: packed ones decoded, those narrower than a panel padded with zeros.
+ValuePanel CopiedValues(const HeadJob& job, int64_t begin, int64_t end) {
   static thread_local Scratch scratch;
-  const int64_t rows = job.state.products->rows;
   const int64_t v_dim = job.a.v_dim;
-  auto* padded = scratch.Get<float>(end * rows);
+  const int64_t width = std::max<int64_t>(job.state.products->rows, v_dim);
+  auto* copy = scratch.Get<float>(end * width);
+  if (job.cache.is_packed()) ReadPackedValues(job.cache, job.kv, begin, end - begin, width, copy + begin * width);
   for (int64_t s = begin; s < end; ++s) {
-    std::copy_n(job.cache.value(job.kv, s), v_dim, padded + s * rows);
-    std::fill_n(padded + s * rows + v_dim, rows - v_dim, 0.0f);
+    if (!job.cache.is_packed()) std::copy_n(job.cache.value(job.kv, s), v_dim, copy + s * width);
+    std::fill_n(copy + s * width + v_dim, width - v_dim, 0.0f);
   }
-  return {padded, rows};
+  return {copy, width};
 }
 
 void WeighValues(const Block& block, const float* sums, int64_t begin, int64_t end) {
@@ -198,7 +201,7 @@ void WeighValues(const Block& block, const float* sums, int64_t begin, int64_t e
   const int64_t v_dim = job.a.v_dim;
   const bool narrow = v_dim < rows;
   const ValuePanel whole =
-      narrow ? PaddedValues(job, begin, end) : ValuePanel{job.cache.value(job.kv, 0), v_dim};
+      narrow || job.cache.is_packed() ? CopiedValues(job, begin, end) : ValuePanel{job.cache.value(job.kv, 0), v_dim};
   for (int64_t c = 0; c < block.count; c += kTileTokens) {
     const auto tokens = static_cast<int>(std::min<int64_t>(kTileTokens, block.count - c));
     for (int64_t d = 0; d < v_dim; d += rows) {

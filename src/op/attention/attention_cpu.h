@@ -1,10 +1,10 @@
 // The f32 side of attention, and what both sides share: appending to the cache.
 #pragma once
 
-#include <algorithm>
 #include <memory>
 
 #include "op/attention/attention.h"
+#include "op/attention/kv_rows.h"
 #include "op/context.h"
 
 namespace apr {
@@ -22,8 +22,8 @@ void AppendToCaches(const AttentionAttributes& a, const OpContext<Real>& context
       const int64_t row = span.first + t;
       for (int64_t h = 0; h < a.kv_heads; ++h) {
         const int64_t head = row * a.kv_heads + h;
-        std::copy_n(context.inputs[1].data() + head * a.k_dim, a.k_dim, cache.key(h, span.position + t));
-        std::copy_n(context.inputs[2].data() + head * a.v_dim, a.v_dim, cache.value(h, span.position + t));
+        WriteKvRow(cache, h, span.position + t, context.inputs[1].data() + head * a.k_dim,
+                   context.inputs[2].data() + head * a.v_dim);
       }
     }
   }
