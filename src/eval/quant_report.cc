@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "compare/storage_floor.h"
 #include "base/json.h"
 #include "op/context.h"
 #include "quant/quant.h"

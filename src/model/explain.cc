@@ -148,6 +148,9 @@ std::string Window(const Architecture& a) {
     case WindowRule::kNone: return "none: every layer sees the whole sequence";
     case WindowRule::kAll: return "sliding_window holds for every layer";
     case WindowRule::kQwen: return "sliding_window where use_sliding_window says so, by layer_types or max_window_layers";
+    case WindowRule::kQwen2Moe: return "sliding_window where use_sliding_window says so, in every other layer or by layer_types";
+    case WindowRule::kSwitched: return "sliding_window holds for every layer where use_sliding_window says so";
+    case WindowRule::kWithoutRope: return "sliding_window where use_sliding_window says so, in layers that do not rotate or by layer_types";
     case WindowRule::kEveryNthFull: return fmt::format("all layers but every {}th are windowed, or layer_types", a.window_pattern);
   }
   return "";

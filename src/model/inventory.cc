@@ -37,7 +37,8 @@ class Taker {
   Inventory Run() {
     for (const TensorRule& rule : rules_) {
       const int layers = Has(rule, "{L}") ? static_cast<int>(config_.num_layers) : 1;
-      const int experts = Has(rule, "{E}") ? static_cast<int>(config_.moe.experts) : 1;
+      const int64_t each = rule.transform == Transform::kHeadByHead ? HeadsOf(config_, rule.slots.front()) : config_.moe.experts;
+      const int experts = Has(rule, "{E}") ? static_cast<int>(each) : 1;
       for (int layer = 0; layer < layers; ++layer) {
         for (int expert = 0; expert < experts; ++expert) {
           Look(rule, Has(rule, "{L}") ? layer : -1, Has(rule, "{E}") ? expert : -1);
@@ -60,7 +61,8 @@ class Taker {
     const bool stacked = IsStacked(rule.transform);
     for (const Slot slot : rule.slots) {
       const int copies = stacked ? static_cast<int>(config_.moe.experts) : 1;
-      for (int e = 0; e < copies; ++e) filled_[{slot, layer, stacked ? e : expert}] = index;
+      const int own = rule.transform == Transform::kHeadByHead ? -1 : expert;
+      for (int e = 0; e < copies; ++e) filled_[{slot, layer, stacked ? e : own}] = index;
     }
   }
 
@@ -71,6 +73,15 @@ class Taker {
     return ToString(key);
   }
 
+  // A slot that is stored head by head is all of its tensors.
+  void Use(const InventoryEntry& entry, std::set<const TensorInfo*>& used) const {
+    used.insert(entry.tensor);
+    if (entry.rule->transform != Transform::kHeadByHead) return;
+    for (const InventoryEntry& other : out_.entries) {
+      if (other.rule == entry.rule && other.layer == entry.layer) used.insert(other.tensor);
+    }
+  }
+
   void CompareWithGraph() {
     const BuiltGraph built = BuildGraph(config_, [&](const SlotKey& key) { return HfName(arch_, key); });
     std::set<const TensorInfo*> used;
@@ -78,7 +89,7 @@ class Taker {
     for (const SlotKey& key : built.slots) {
       const auto found = filled_.find(key);
       if (found != filled_.end()) {
-        used.insert(out_.entries[found->second].tensor);
+        Use(out_.entries[found->second], used);
       } else if (std::string name = MissingName(key); missing.insert(name).second) {
         out_.missing.push_back(std::move(name));
       }
@@ -149,12 +160,14 @@ const char* TransformName(Transform transform) {
     case Transform::kStackedExperts: return "experts stacked: [E, out, in]";
     case Transform::kStackedExpertsTransposed: return "experts stacked and transposed: [E, in, out]";
     case Transform::kStackedExpertsInterleaved: return "experts stacked, rows of the parts interleaved";
+    case Transform::kHeadByHead: return "one tensor for each head";
     case Transform::kStackedExpertsInterleavedTransposed: return "experts stacked and transposed, columns of the parts interleaved";
   }
   return "";
 }
 
 Shape StoredShape(const ModelConfig& config, const TensorRule& rule, int layer, int expert) {
+  if (rule.transform == Transform::kHeadByHead) return {config.head_dim};
   const bool stacked = IsStacked(rule.transform);
   const Shape first = SlotShape(config, {rule.slots.front(), layer, stacked ? 0 : expert});
   int64_t rows = 0;
