@@ -23,7 +23,8 @@ std::vector<Case> ReadManifest() {
   if (!std::filesystem::exists(path)) return {};
   std::vector<Case> out;
   const auto file = MappedFile::Open(path);
-  for (const auto& [name, row] : ParseJson(AsText(file->bytes()), path).items()) {
+  const Json manifest = ParseJson(AsText(file->bytes()), path);
+  for (const auto& [name, row] : manifest.items()) {
     out.push_back({name, row.at("format"), row.at("must"), row.at("at")});
   }
   return out;

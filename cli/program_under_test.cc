@@ -50,6 +50,9 @@ OutChannel OpenOut(const ProgramRun& run, const std::string& collect) {
   return out;
 }
 
+// Absolute: a test may run it from another folder.
+const std::string kProgram = std::filesystem::absolute(APR_PROGRAM).string();
+
 [[noreturn]] void Exec(const ProgramRun& run, int out, int err) {
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
@@ -57,11 +60,11 @@ OutChannel OpenOut(const ProgramRun& run, const std::string& collect) {
   dup2(in, STDIN_FILENO);
   for (const auto& [name, value] : run.environment) setenv(name.c_str(), value.c_str(), 1);
   std::vector<std::string> arguments = run.arguments;
-  arguments.insert(arguments.begin(), APR_PROGRAM);
+  arguments.insert(arguments.begin(), kProgram);
   std::vector<char*> raw;
   for (std::string& argument : arguments) raw.push_back(argument.data());
   raw.push_back(nullptr);
-  execv(APR_PROGRAM, raw.data());
+  execv(kProgram.c_str(), raw.data());
   _exit(126);
 }
 

@@ -24,7 +24,7 @@ class Variant {
     fs::create_directories(path_);
     for (const auto& entry : fs::directory_iterator(from_)) {
       const std::string file = entry.path().filename().string();
-      if (file.starts_with("model")) fs::create_symlink(entry.path(), path_ / file);
+      if (file.starts_with("model")) fs::create_symlink(fs::absolute(entry.path()), path_ / file);
     }
     config = ParseJson(AsText(MappedFile::Open((from_ / "config.json").string())->bytes()), "config.json");
   }
