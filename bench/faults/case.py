@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import pathlib
+import re
 import shutil
+import subprocess
 from typing import Any
 
 KINDS = ("file", "config", "tokens", "weights", "engine", "sweep", "input", "llama", "healthy")
@@ -46,6 +48,14 @@ class Bench:
         self.cases = []
         self.problems = []
         self._shared = {}
+
+    def writes(self, container):
+        """Whether the program is built and exports to that container."""
+        if self.program is None:
+            return False
+        said = subprocess.run([self.program, "export", "--help"], capture_output=True, text=True).stdout
+        formats = re.search(r"--format TEXT:\{([^}]*)\}", said)
+        return formats is not None and container in formats[1].split(",")
 
     def wants(self, identifier):
         return self.only in identifier

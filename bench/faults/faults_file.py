@@ -132,7 +132,7 @@ FAULTS = [
 
 
 def apr_pairs(bench):
-    if bench.program is None:
+    if not bench.writes("apr"):
         return
     for name, change, causes in (("apr-cut", lambda path: cut(path, 0.7), CUT), ("apr-header-bit", overwrite(40, b"\xff"), BAD)):
         identifier, base = f"file-{name}", models.folder("qwen2")

@@ -100,7 +100,7 @@ def files(bench):
         path = models.folder(base)
         pair(bench, "executors", "executor", base, lambda b, model, path=path: f"{path}@reference", a=f"{path}@cpu")
         pair(bench, "itself", "repeat", base, lambda b, model, path=path: path)
-    if bench.program:
+    if bench.writes("gguf") and bench.writes("apr"):
         for number, base in enumerate(("gpt-oss", "deepseek-v2", "qwen2", "gemma3", "mixtral", "phi3-longrope", "llama3-scaled-tied", "cohere")):
             pair(bench, "gguf-exported", "format", base, exported(bench, "gguf", ("f32", "f16", "bf16")[number % 3]))
             pair(bench, "apr-exported", "format", base, exported(bench, "apr", None if number % 2 else "f32"))

@@ -246,7 +246,7 @@ class Real:
     def model(self, kind, file):
         folder, copy, work = self.out / kind, self.out / f"{kind}-copy", self.out / f"{kind}.gguf"
         if not (folder / "config.json").exists():
-            subprocess.run([self.program, "export", file, "--format", "safetensors", "--dtype", "f32", "--max-shard-size", "20GB", "-o", folder], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([self.program, "export", file, "--format", "safetensors", "--dtype", "f32", "--max-shard-size", "20000", "-o", folder], check=True, stdout=subprocess.DEVNULL)
         fine = Expect(verdict=["same", "rounding"])
         for identifier, a, b in ((f"{kind}-folder-gguf", folder, file), (f"{kind}-gguf-folder", file, folder)):
             if self.wants(identifier):
@@ -339,7 +339,7 @@ def engine_faults(kind):
                 ("bf16-angles", None, (engines.narrow_angles(torch.bfloat16),), ops(["reduced_precision"], ["q_post_rope"]))]
     return [*common,
             ("theta", lambda c: c.rope_parameters["sliding_attention"].update(rope_theta=500000.0), (), ops(["rope_theta"], ["q_post_rope"])),
-            ("softcap", setting(attn_logit_softcapping=5.0), (), ops(["attention_softcap"], ["attn_scores"])),
+            ("softcap", None, (engines.attention(lambda f: lambda *a, **k: f(*a, **(k | {"softcap": 5.0}))),), ops(["attention_softcap"], ["attn_scores"])),
             ("logit-softcap", setting(final_logit_softcapping=30.0), (), ops(["logit_softcap"], ["lm_head"], None)),
             ("window", setting(sliding_window=6), (), ops(["sliding_window"], ["attn_softmax"])),
             ("scale", setting(query_pre_attn_scalar=200), (), ops(["attention_scale"], ["attn_scores"])),
