@@ -5,11 +5,14 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "base/output_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/flags.h"
 #include "cli/model_flags.h"
 #include "compare/bisect/bisection.h"
+#include "compare/bisect/html.h"
 #include "generate/ids.h"
 
 namespace apr {
@@ -20,6 +23,8 @@ struct BisectArgs {
   PromptFlags prompt;
   std::string phases;
   bool no_cause = false;
+  std::string html;
+  bool force = false;
 };
 
 bisect::Options ToOptions(const BisectArgs& args) {
@@ -47,8 +52,9 @@ bisect::Options ToOptions(const BisectArgs& args) {
 
 int Run(const BisectArgs& args, Console& console) {
   const bisect::Report report = bisect::Run(ToOptions(args));
-  console.Document(report.ToJson());
-  console.Text(report.ToText());
+  if (!args.html.empty()) WriteTextFile(args.html, bisect::ToHtml(report), args.force ? Overwrite::kAllow : Overwrite::kRefuse);
+  if (console.json()) console.Document(report.ToJson());
+  else console.Text(report.ToText());
   return bisect::VerdictExitCode(report.verdict);
 }
 
@@ -61,6 +67,8 @@ CommandRunner Define(Flags& app) {
   app.AddOption("--messages", o.messages, "a JSON file of chat messages, rendered with A's template")->TypeName("FILE");
   app.AddOption("--phases", args->phases, "only these, commas between: file, config, tokens, weights, ops, logits")->TypeName("LIST");
   app.AddFlag("--no-cause", args->no_cause, "find the first difference, try no causes");
+  app.AddOption("--html", args->html, "write the answer as a page, too")->TypeName("OUT");
+  app.AddFlag("--force", args->force, "replace an existing page");
   app.AddOption("--threads", o.threads, "threads (default: all)")->Verify(Check::Range(1, 1024))->TypeName("N");
   return [args](Console& console) { return Run(*args, console); };
 }

@@ -88,6 +88,7 @@ Report Run(const Options& options) {
       continue;
     }
     run(b);
+    if (b.stop) break;
   }
   Decide(b);
   b.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

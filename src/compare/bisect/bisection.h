@@ -61,6 +61,7 @@ struct Bisection {
   ThreadPool* pool = nullptr;
   Report report;                         // findings and coverage grow phase by phase
   bool rounding = false;                 // something differs as the number formats explain
+  bool stop = false;                     // later phases have nothing to compare
   std::string inconclusive;              // why no verdict is possible unless a difference is found; empty: it is
 
   bool Wants(Phase phase) const;

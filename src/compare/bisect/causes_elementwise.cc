@@ -96,6 +96,9 @@ void Embeddings(Diagnosis& d) {
 
 void Logits(Diagnosis& d) {
   const ModelConfig& config = d.model().config;
+  TryConfig(d, {.name = "tie_word_embeddings", .detail = config.tie_embeddings ? "the stored head is used" : "the embedding is used as head", .a = config.tie_embeddings,
+                .b = !config.tie_embeddings, .key = "tie_word_embeddings", .fix = "use the head that A uses", .rank = 0},
+            [](ModelConfig& c) { c.tie_embeddings = !c.tie_embeddings; });
   const Hypothesis cap{.name = "logit_softcap", .key = "final_logit_softcapping", .fix = "give B the soft cap of A", .rank = 1};
   if (config.logit_softcap != 0) {
     Hypothesis none = cap;

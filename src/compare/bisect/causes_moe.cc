@@ -59,23 +59,11 @@ void Router(Diagnosis& d) {
           m.scaling * 1e-2, m.scaling * 1e2, [](ModelConfig& c, double x) { c.moe.scaling = x; }, m.scaling);
 }
 
-// B chose another number of experts.
-void TopK(Diagnosis& d) {
-  const RecordedStage* recorded = d.evaluator().run().Find(d.stage().Path());
-  const int64_t k = static_cast<int64_t>(recorded->values.size()) / std::max<int64_t>(d.evaluator().tokens(), 1);
-  const MoeSpec& m = d.model().config.moe;
-  if (k == m.top_k || k < 1 || k > m.experts) return;
-  TryConfig(d, {.name = "moe_top_k", .detail = fmt::format("{} experts a token -> {}", m.top_k, k), .a = m.top_k, .b = k, .key = "num_experts_per_tok",
-                .fix = "choose as many experts as A does", .rank = 0},
-            [&](ModelConfig& c) { c.moe.top_k = k; });
-}
-
 }  // namespace
 
 void TryMoeCauses(Diagnosis& d) {
   if (!d.HasOp(MoeRouteOp())) return;
-  TopK(d);
-  if (!d.explained()) Router(d);
+  Router(d);
 }
 
 }  // namespace apr::bisect

@@ -89,31 +89,76 @@ void TrySteps(Diagnosis& d, const FloatType& type) {
   }
 }
 
-// The error is that of a run in `type`, and not much smaller: by the same floor as everything else.
-void TryStatistics(Diagnosis& d, const FloatType& type) {
+// Inputs, weights or results of the step rounded: exact where the engine does just that.
+void TryNarrow(Diagnosis& d, const FloatType& type) {
+  const bool product = d.HasOp(LinearOp());
+  for (const char* what : {"results", "inputs", "weights", "inputs and weights", "inputs and results"}) {
+    const std::string_view words(what);
+    const bool weights = words.find("weights") != words.npos;
+    if (weights && !product) continue;
+    Hypothesis h{.name = "reduced_precision", .detail = fmt::format("{} of this stage in {}", what, type.name), .a = d.evaluator().formats().activations.name,
+                 .b = type.name, .fix = fmt::format("compute {} in the type that is declared", d.stage().name), .rank = 2, .variation = d.base()};
+    if (words.find("inputs") != words.npos) h.variation.narrow.inputs = type;
+    if (weights) h.variation.narrow.weights = type;
+    if (words.find("results") != words.npos) h.variation.narrow.outputs = type;
+    d.Try(std::move(h));
+  }
+}
+
+void TryInt8(Diagnosis& d) {
+  if (!d.HasOp(LinearOp()) || d.evaluator().formats().int8_activations) return;
+  for (const int64_t block : {32, 256, -1}) {
+    Hypothesis h{.name = "reduced_precision", .detail = fmt::format("inputs of the product as int8, a scale for {}", block < 0 ? "a row" : fmt::format("{} elements", block)),
+                 .a = d.evaluator().formats().activations.name, .b = "int8", .fix = "multiply with activations in the type that is declared", .rank = 2, .variation = d.base()};
+    h.variation.narrow.int8_block = block;
+    d.Try(std::move(h));
+  }
+}
+
+bool Holds(const FloatType& type, const std::vector<double>& values) {
+  int64_t nonzero = 0;
+  for (const double v : values) {
+    if (std::isfinite(v) && RoundTo(type, v) != v) return false;
+    nonzero += v != 0 ? 1 : 0;
+  }
+  return nonzero > 0;
+}
+
+// Two orders of rounding at once: every recorded value is one of a narrower type, or the error is that of a run in it.
+void TryStatistics(Diagnosis& d, const FloatType& type, bool held) {
   RunFormats narrow = d.evaluator().formats();
   if (type.unit <= narrow.activations.unit * 1.5) return;
   narrow.activations = type;
   Evaluator evaluator(d.evaluator().run(), d.evaluator().ids(), narrow, d.evaluator().pool());
   const Judged judged = Judge(evaluator, d.base(), d.index());
   if (!judged.compared || judged.fails() || judged.ratio < 0.02) return;
-  d.Accept({.name = "reduced_precision", .detail = fmt::format("the error is that of {}", type.name), .a = d.evaluator().formats().activations.name, .b = type.name,
-            .fix = fmt::format("compute {} in the type that is declared", d.stage().name), .rank = 4, .variation = d.base()}, judged);
+  d.Accept({.name = "reduced_precision", .detail = held ? fmt::format("every value is a {}, and the error is that of one", type.name) : fmt::format("the error is that of {}", type.name),
+            .a = d.evaluator().formats().activations.name, .b = type.name, .fix = fmt::format("compute {} in the type that is declared", d.stage().name),
+            .rank = held ? 3 : 4, .variation = d.base()}, judged);
 }
 
 }  // namespace
 
 void TryPrecisionCauses(Diagnosis& d) {
   TryOverflow(d);
-  if (d.before().nonfinite) return;
+  if (d.explained() || d.before().nonfinite) return;
   for (const char* name : {"f16", "bf16", "f8", "f8_e5m2"}) {
-    if (d.explained()) return;
     const FloatType type = *FloatTypeFromName(name);
-    if (type.unit > d.evaluator().formats().activations.unit * 1.5) TrySteps(d, type);
+    if (type.unit <= d.evaluator().formats().activations.unit * 1.5) continue;
+    TrySteps(d, type);
+    TryNarrow(d, type);
   }
-  for (const char* name : {"tf32", "bf16", "f8", "f8_e5m2"}) {
+  TryInt8(d);
+  if (d.explained()) return;
+  const RecordedStage* recorded = d.evaluator().run().Find(d.stage().Path());
+  for (const char* name : {"f16", "bf16", "f8", "f8_e5m2"}) {
+    const FloatType type = *FloatTypeFromName(name);
+    if (recorded != nullptr && Holds(type, recorded->values)) TryStatistics(d, type, true);
     if (d.explained()) return;
-    TryStatistics(d, *FloatTypeFromName(name));
+  }
+  for (const char* name : {"tf32", "f16", "bf16", "f8", "f8_e5m2"}) {
+    TryStatistics(d, *FloatTypeFromName(name), false);
+    if (d.explained()) return;
   }
 }
 

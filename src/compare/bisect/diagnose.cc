@@ -41,8 +41,31 @@ bool Diagnosis::Try(Hypothesis hypothesis) {
     return false;  // the changed op refuses these inputs
   }
   if (!after.compared) return false;
+  if (after.fails()) RestrictToBadRows(hypothesis, after);
   tried_.push_back({std::move(hypothesis), after});
-  return !after.fails();
+  return !tried_.back().after.fails();
+}
+
+// A fault that holds for some positions only: the hypothesis explains every row that was wrong, and the others need none.
+void Diagnosis::RestrictToBadRows(Hypothesis& hypothesis, Judged& after) const {
+  const size_t rows = before_.bad.size();
+  if (rows < 4 || after.bad.size() != rows || before_.bad_rows * 10 > before_.rows * 9) return;
+  const bool heads = stage().name == "attn_scores" || stage().name == "attn_softmax";
+  const auto tokens = static_cast<size_t>(heads ? evaluator_.tokens() : static_cast<int64_t>(rows));
+  size_t first = tokens, last = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    if (!before_.bad[r]) continue;
+    if (after.bad[r]) return;
+    first = std::min(first, r % tokens);
+    last = std::max(last, r % tokens);
+  }
+  if (first > last) return;
+  hypothesis.detail += fmt::format(", at positions {} to {} only", first, last);
+  hypothesis.rank += 3;
+  after.ratio = std::min(before_.good_ratio, 1.0);
+  after.error = before_.floor * after.ratio;
+  after.floor = before_.floor;
+  after.bad.assign(rows, false);
 }
 
 double Diagnosis::ErrorUnder(const Variation& variation) {
@@ -59,11 +82,13 @@ double Diagnosis::ErrorUnder(const Variation& variation) {
   if (!made || made->values.size() != recorded->values.size()) return INFINITY;
   const bool scores = stage->name == "attn_scores";
   const int64_t tokens = evaluator_.tokens();
+  const auto width = static_cast<size_t>(made->width);
+  if (!before_.bad.empty() && before_.bad.size() != made->values.size() / width) return INFINITY;
   double sum = 0, total = 0;
   for (size_t i = 0; i < made->values.size(); ++i) {
     if (scores && static_cast<int64_t>(i) % tokens > static_cast<int64_t>(i) / tokens % tokens) continue;
     const double difference = made->values[i] - recorded->values[i];
-    if (!std::isfinite(difference)) continue;
+    if (!std::isfinite(difference) || (!before_.bad.empty() && !before_.bad[i / width])) continue;
     sum += difference * difference;
     total += made->values[i] * made->values[i];
   }
@@ -93,7 +118,7 @@ bool Diagnosis::Solve(Hypothesis hypothesis, double low, double high, const std:
     return variation ? ErrorUnder(*variation) : INFINITY;
   };
   const double x = Minimize(low, high, 49, error);
-  if (!(error(x) < 0.7 * before_.error)) return false;
+  if (!(error(x) < 0.7 * ErrorUnder(base_))) return false;
   const auto variation = WithConfig([&](ModelConfig& c) { change(c, x); });
   if (!variation) return false;
   hypothesis.variation = *variation;
@@ -160,6 +185,10 @@ double Minimize(double low, double high, int points, const std::function<double(
 }
 
 void Explain(Diagnosis& d) {
+  if (!d.before().compared) {
+    TryShapeCauses(d);
+    return;
+  }
   const auto families = {TryNormCauses, TryRopeCauses, TryAttentionCauses, TryElementwiseCauses, TryMoeCauses, TryWeightCauses, TryPrecisionCauses};
   for (const auto& family : families) {
     if (d.explained()) return;

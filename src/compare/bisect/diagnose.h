@@ -49,7 +49,8 @@ class Diagnosis {
   bool Try(Hypothesis hypothesis);
   // Remembers a judgement made elsewhere.
   void Accept(Hypothesis hypothesis, const Judged& after) { tried_.push_back({std::move(hypothesis), after}); }
-  // Under `variation`, without remembering: for searches. Infinite where it cannot be computed.
+  // Relative error in the rows that are wrong, under `variation`, without remembering: for searches. Infinite where it
+  // cannot be computed.
   double ErrorUnder(const Variation& variation);
   // base() with another configuration: the graph is built again, weights stay. nullopt: no graph can be built.
   std::optional<Variation> WithConfig(const std::function<void(ModelConfig&)>& change) const;
@@ -67,6 +68,8 @@ class Diagnosis {
   const SlotTable& slots() const { return *all_slots_; }
 
  private:
+  void RestrictToBadRows(Hypothesis& hypothesis, Judged& after) const;
+
   Evaluator& evaluator_;
   const SlotTable* all_slots_;
   Variation base_;
@@ -87,6 +90,7 @@ void TryElementwiseCauses(Diagnosis& d);
 void TryMoeCauses(Diagnosis& d);
 void TryWeightCauses(Diagnosis& d);
 void TryPrecisionCauses(Diagnosis& d);
+void TryShapeCauses(Diagnosis& d);  // of a stage that has another number of values
 
 // Smallest error of f over x in [low, high], log-spaced `points` first, then golden sections.
 double Minimize(double low, double high, int points, const std::function<double(double)>& f);

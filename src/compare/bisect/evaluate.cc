@@ -68,6 +68,10 @@ void RoundToInt8(std::vector<double>& x, int64_t width, int64_t block) {
   }
 }
 
+void RoundAll(std::vector<double>& x, const FloatType& type) {
+  for (double& v : x) v = RoundTo(type, v);
+}
+
 // The weight as an engine holds it that loads it in a narrower type.
 WeightRef Rounded(const WeightRef& weight, const FloatType& type) {
   auto tensor = std::make_shared<Tensor>(DType::kF64, weight.view.shape);
@@ -165,6 +169,7 @@ class Evaluation {
     input_error_ = InternalError(node, id);
     if (target) roundings_ = std::max(roundings_, RoundingsOf(node));
     std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id) : node.op == &MoeRouteOp() ? Route(node, id) : Plain(node, id);
+    if (v_.narrow.outputs) RoundAll(out, *v_.narrow.outputs);
     if (seed_ != 0 && !target) noise_.Move(out, e_.formats_.activations.unit);
     if (seed_ != 0 && node.op == &RopeTableOp()) MoveAngles(node, out);
     return made_[id] = std::move(out);
@@ -209,6 +214,8 @@ class Evaluation {
 
   std::vector<double> Input(const Node& node, size_t i, double error) {
     std::vector<double> x = Get(node.inputs[i]);
+    if (v_.narrow.inputs) RoundAll(x, *v_.narrow.inputs);
+    if (v_.narrow.int8_block != 0 && node.op == &LinearOp()) RoundToInt8(x, WidthOf(node.inputs[i]), v_.narrow.int8_block > 0 ? v_.narrow.int8_block : WidthOf(node.inputs[i]));
     if (seed_ == 0) return x;
     if (e_.formats_.int8_activations && (node.op == &LinearOp() || node.op == &MoeExpertsOp()) && IsQuantized(node)) {
       RoundToInt8(x, WidthOf(node.inputs[i]), e_.formats_.int8_block);
@@ -234,8 +241,9 @@ class Evaluation {
       if (!v_.model->present[static_cast<size_t>(w)]) throw Absent{v_.model->bound.graph.weights[static_cast<size_t>(w)].name};
       const WeightRef& weight = v_.model->bound.weights[static_cast<size_t>(w)];
       weights.push_back(&weight);
-      if (!e_.formats_.weight_rounding) continue;
-      rounded.push_back(Rounded(weight, *e_.formats_.weight_rounding));
+      const std::optional<FloatType>& type = v_.narrow.weights ? v_.narrow.weights : e_.formats_.weight_rounding;
+      if (!type) continue;
+      rounded.push_back(Rounded(weight, *type));
       weights.back() = &rounded.back();
     }
     if (node.op == &ActivationOp()) {  // 1 + tanh near -1 and its like: an error relative to x, not to the result
@@ -257,7 +265,8 @@ class Evaluation {
 
   // What identifies a product of recorded values and a weight; empty: not worth keeping.
   std::string ProductKey(const Node& node) {
-    if (seed_ != 0 || node.op != &LinearOp() || !v_.rules.empty() || !IsRecorded(node.inputs[0])) return {};
+    const bool narrow = v_.narrow.inputs || v_.narrow.weights || v_.narrow.int8_block != 0;
+    if (seed_ != 0 || narrow || node.op != &LinearOp() || !v_.rules.empty() || !IsRecorded(node.inputs[0])) return {};
     const WeightRef& weight = v_.model->bound.weights[static_cast<size_t>(node.weights[0])];
     return fmt::format("{} {} {} {} {}", node.name, limit_, static_cast<const void*>(weight.view.bytes.data()),
                        static_cast<const void*>(weight.row_order.get()), weight.add);

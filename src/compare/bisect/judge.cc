@@ -99,7 +99,8 @@ Judged JudgeChoice(Evaluator& evaluator, const Variation& v, int index, const Re
   const auto logits = evaluator.ValueBefore(v, node.inputs[0], index);
   const std::optional<Evaluated> best = evaluator.Evaluate(v, index);
   if (!logits || !best || best->values.size() != recorded.values.size()) {
-    out.why = evaluator.missing();
+    out.wrong_size = best && best->values.size() != recorded.values.size();
+    out.why = out.wrong_size ? fmt::format("{} values where {} belong", recorded.values.size(), best->values.size()) : evaluator.missing();
     return out;
   }
   out.compared = true;
@@ -193,8 +194,10 @@ void Score(const ScoreInput& in, Judged& out) {
     count += row_count;
     const double row_ratio =
         std::max(row_max / kElement, row_count >= kWideRow ? std::sqrt(row_z / static_cast<double>(row_count)) / kRow : 0.0);
-    ratio = std::max(ratio, row_ratio);
-    if (row_ratio > 1) {
+    if (!(row_ratio <= ratio)) ratio = row_ratio;
+    out.bad.push_back(!(row_ratio <= 1));
+    if (!out.bad.back()) out.good_ratio = std::max(out.good_ratio, row_ratio);
+    if (out.bad.back()) {
       ++out.bad_rows;
       if (out.row < 0) out.row = r;
     }
@@ -208,6 +211,7 @@ void Score(const ScoreInput& in, Judged& out) {
   if (ratio > 1 && out.row < 0) {
     out.row = out.worst / in.width;
     out.bad_rows = out.rows;
+    out.bad.assign(out.bad.size(), true);
   }
   out.ratio = ratio;
   out.error = total > 0 ? std::sqrt(squares / total) : squares > 0 ? INFINITY : 0;
@@ -230,6 +234,7 @@ Judged Judge(Evaluator& evaluator, const Variation& variation, int index) {
     return out;
   }
   if (plain->values.size() != recorded->values.size()) {
+    out.wrong_size = true;
     out.why = fmt::format("{} values where {} belong", recorded->values.size(), plain->values.size());
     return out;
   }

@@ -14,6 +14,7 @@ namespace apr::bisect {
 struct Judged {
   bool compared = false;           // false: could not be (why)
   std::string why;
+  bool wrong_size = false;         // it has another number of values than it should
   double error = 0;                // root NMSE of the recorded values against f64 on the run's own inputs
   double ratio = 0;                // > 1: not explained by the number formats
   double floor = 0;                // error / ratio, or of the formats where there is no error
@@ -24,6 +25,8 @@ struct Judged {
   bool nonfinite = false;          // recorded NaN or infinity where f64 has a number
   std::vector<int64_t> coordinate; // of `worst`
   int64_t position = -1;           // token of `row`
+  double good_ratio = 0;           // largest ratio among the rows that are explained
+  std::vector<bool> bad;           // which rows are not explained
   bool fails() const { return compared && !(ratio <= 1); }
 };
 

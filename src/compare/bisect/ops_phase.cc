@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "compare/bisect/bisection.h"
+#include "compare/bisect/stage_pair.h"
 #include "compare/bisect/walk.h"
 #include "generate/trace.h"
 #include "quant/quant.h"
@@ -70,9 +72,10 @@ bool CheckIds(Bisection& b, const std::vector<int32_t>& ids, const Side& model) 
   return true;
 }
 
-void WalkDirectory(Bisection& b) {
-  const StageManifest& manifest = b.b.stages->manifest();
-  const Probe* probe = FindProbe(b, {"captured", "given"});
+// A run and the model that it should be one of. `model_is_a`: else the run is trusted and the model the suspect.
+void WalkDirectory(Bisection& b, const Side& model, const Side& captured, bool model_is_a) {
+  const StageManifest& manifest = captured.stages->manifest();
+  const Probe* probe = FindProbe(b, {"given", "captured"});
   if (probe == nullptr) {
     b.inconclusive = "the stage directory does not say which ids were run: give --ids";
     return;
@@ -81,22 +84,50 @@ void WalkDirectory(Bisection& b) {
     b.inconclusive = "the ids given are not those of the stage directory";
     return;
   }
-  if (b.a.config_problem || b.a.slot_problem) {
-    b.inconclusive = fmt::format("A cannot be computed: {}", (b.a.config_problem ? b.a.config_problem : b.a.slot_problem)->what());
+  if (model.config_problem || model.slot_problem) {
+    b.inconclusive = fmt::format("the model cannot be computed: {}", (model.config_problem ? model.config_problem : model.slot_problem)->what());
     return;
   }
-  if (!CheckIds(b, probe->ids, b.a)) return;
-  const std::unique_ptr<RecordedRun> run = OpenRecordedRun(*b.b.stages);
+  if (!manifest.architecture.empty() && FindByModelType(manifest.architecture) != model.architecture) {
+    b.Note(fmt::format("the run calls itself a {}, the model is a {}", manifest.architecture, model.config.architecture));
+  }
+  if (!CheckIds(b, probe->ids, model)) return;
+  const std::unique_ptr<RecordedRun> run = OpenRecordedRun(*captured.stages);
   RunFormats formats = FormatsOf(manifest);
   GuessFormats(*run, formats, b);
-  WeightFormats(b.a, formats);
+  WeightFormats(model, formats);
   Evaluator evaluator(*run, probe->ids, formats, *b.pool);
-  Walk walk(b, evaluator, b.a.slots, BindWalkModel(b.a.config, *b.a.architecture, b.a.slots, b.a.file));
+  const size_t before = b.report.findings.size();
+  Walk walk(b, evaluator, model.slots, BindWalkModel(model.config, *model.architecture, model.slots, model.file));
   walk.Run();
+  for (size_t i = before; !model_is_a && i < b.report.findings.size(); ++i) {
+    Finding& f = b.report.findings[i];
+    std::swap(f.first.a, f.first.b);
+    if (f.cause) std::swap(f.cause->a, f.cause->b);
+  }
   b.report.ids.assign(probe->ids.begin(), probe->ids.end());
   if (b.report.coverage.stages_compared == 0 && !b.has_difference() && b.inconclusive.empty()) {
-    b.inconclusive = "no recorded stage is one of A's graph and can be computed";
+    b.inconclusive = "no recorded stage is one of the model's graph and can be computed";
   }
+}
+
+// Two runs: with the model that A's manifest names, if it is there, else by themselves.
+void WalkPair(Bisection& b) {
+  const std::string& path = b.a.stages->manifest().model;
+  std::error_code ignored;
+  if (!path.empty() && std::filesystem::exists(path, ignored) && b.a.stages->manifest().ids == b.b.stages->manifest().ids) {
+    try {
+      const Side model = OpenSide(path);
+      if (model.is_model() && !model.config_problem && !model.slot_problem) {
+        b.Note(fmt::format("A's stages are those of {}: B's are computed again with it", path));
+        WalkDirectory(b, model, b.b, true);
+        return;
+      }
+    } catch (const Error& e) {
+      b.Note(fmt::format("the model that A's manifest names cannot be opened: {}", e.what()));
+    }
+  }
+  CompareStageDirectories(b);
 }
 
 // B's own executor on B's own weights (as corrected), against f64.
@@ -124,8 +155,10 @@ void WalkModels(Bisection& b) {
   const auto type = DTypeFromName(formats.weights);
   if (type && NameOf(*type)[std::string_view(NameOf(*type)).size() - 1] == 'K') formats.int8_block = 256;
   Evaluator evaluator(*run, probe->ids, formats, *b.pool);
+  const bool rounding = b.rounding;
   Walk walk(b, evaluator, b.b.slots, model);
   walk.Run();
+  if (b.a.executor == b.b.executor) b.rounding = rounding;  // A's own run rounds alike
   if (b.report.ids.empty()) b.report.ids.assign(probe->ids.begin(), probe->ids.end());
 }
 
@@ -133,9 +166,10 @@ void WalkModels(Bisection& b) {
 
 void RunOpsPhase(Bisection& b) {
   if (b.a.problem || b.b.problem) return;
-  if (b.a.is_model() && b.b.stages) WalkDirectory(b);
+  if (b.a.is_model() && b.b.stages) WalkDirectory(b, b.a, b.b, true);
+  else if (b.a.stages && b.b.is_model()) WalkDirectory(b, b.b, b.a, false);
+  else if (b.a.stages && b.b.stages) WalkPair(b);
   else if (b.a.is_model() && b.b.is_model()) WalkModels(b);
-  else b.Note("this pair of sides has no ops phase");
 }
 
 }  // namespace apr::bisect

@@ -15,9 +15,10 @@ constexpr int kUnexplainedTrials = 3;  // layers in which causes of the same une
 
 }  // namespace
 
-Walk::Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base)
-    : b_(b), evaluator_(evaluator), slots_(slots) {
-  variations_.push_back({.model = std::move(base)});
+Walk::Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base, std::vector<Variation> also_right)
+    : b_(b), evaluator_(evaluator), slots_(slots), variations_(std::move(also_right)) {
+  if (variations_.empty()) variations_.push_back({.model = std::move(base)});
+  right_ = variations_.size();
 }
 
 void Walk::Run() {
@@ -64,8 +65,8 @@ void Walk::Visit(int index) {
   }
   if (!judged.compared) {
     const RecordedStage* recorded = evaluator_.run().Find(stage.Path());
-    if (recorded != nullptr && judged.why.find(" values where ") != std::string::npos && !ExplainedByKnown(stage)) WrongShape(stage, judged);
-    else b_.Note(fmt::format("{} could not be computed: {}", stage.Path(), judged.why));
+    if (recorded != nullptr && judged.wrong_size && !ExplainedByKnown(stage)) Fail(index, judged);
+    else if (!judged.wrong_size) b_.Note(fmt::format("{} could not be computed: {}", stage.Path(), judged.why));
     return;
   }
   ++compared_;
@@ -78,6 +79,7 @@ bool Walk::ExplainedByKnown(const Stage& stage) {
   for (size_t i = variations_.size(); i-- > 1;) {
     const Judged judged = JudgeUnder(variations_[i], stage);
     if (!judged.compared || judged.fails()) continue;
+    if (i < right_) return true;
     for (Group& group : groups_) {
       if (group.stages > 0 && (group.layers.empty() || group.layers.back() != stage.layer)) group.layers.push_back(stage.layer);
     }
@@ -94,23 +96,19 @@ Finding Walk::Describe(const Stage& stage, const Judged& judged) const {
   p.stage = stage.name;
   if (judged.position >= 0) p.position = judged.position;
   p.coordinate = judged.coordinate;
-  p.a = judged.a;
-  p.b = judged.b;
+  if (judged.compared) {
+    p.a = judged.a;
+    p.b = judged.b;
+  }
+  if (judged.wrong_size) {
+    p.note = "B recorded " + judged.why;
+    return out;
+  }
   p.error = judged.error;
   p.floor = judged.floor;
   p.note = judged.nonfinite ? "B holds values that are no numbers where the computation gives some"
                             : fmt::format("{} of {} rows are farther from f64 on the same inputs than B's number formats explain", judged.bad_rows, judged.rows);
   return out;
-}
-
-void Walk::WrongShape(const Stage& stage, const Judged& judged) {
-  Group group;
-  group.finding.first.phase = Phase::kOps;
-  if (stage.layer >= 0) group.finding.first.layer = stage.layer;
-  group.finding.first.stage = stage.name;
-  group.finding.first.note = "B recorded " + judged.why;
-  group.key = "shape " + stage.name;
-  AddGroup(std::move(group), stage);
 }
 
 void Walk::Fail(int index, const Judged& judged) {
@@ -121,12 +119,12 @@ void Walk::Fail(int index, const Judged& judged) {
   if (b_.options.causes && !tired) {
     // First with what was found so far in force, then without it: a fault may sit in one layer only.
     for (size_t i = variations_.size(); i-- > 0;) {
-      if (i != 0 && i + 1 != variations_.size()) continue;
+      if (i != 0 && i + 1 != variations_.size() && i + 1 != right_) continue;
       const Stage* here = variations_[i].model->bound.graph.FindStage(stage.name, stage.layer);
       if (here == nullptr) continue;
       const int at = static_cast<int>(here - variations_[i].model->bound.graph.stages.data());
       Diagnosis diagnosis(evaluator_, slots_, variations_[i], at, Judge(evaluator_, variations_[i], at));
-      if (!diagnosis.before().compared) continue;
+      if (!diagnosis.before().compared && !diagnosis.before().wrong_size) continue;
       Explain(diagnosis);
       group.finding.trials = diagnosis.Trials();
       const Diagnosis::Tried* best = diagnosis.Best();
@@ -135,9 +133,9 @@ void Walk::Fail(int index, const Judged& judged) {
       group.finding.cause = Cause{.name = h.name,
                                   .a = h.a,
                                   .b = h.b,
-                                  .evidence = fmt::format("{}: the error falls from {:.3g} to {:.3g}, the floor is {:.3g}", h.detail, judged.error,
+                                  .evidence = fmt::format("{}: the error falls from {:.3g} to {:.3g}, the floor is {:.3g}", h.detail, judged.wrong_size ? INFINITY : judged.error,
                                                           best->after.error, best->after.floor),
-                                  .error_before = judged.error,
+                                  .error_before = judged.wrong_size ? INFINITY : judged.error,
                                   .error_after = best->after.error,
                                   .fix = h.fix};
       group.finding.first.key = h.key;

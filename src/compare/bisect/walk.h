@@ -14,10 +14,14 @@ namespace apr::bisect {
 class Walk {
  public:
   // `base`: what the run should have computed. Borrows all three.
-  Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base);
+  Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base,
+       std::vector<Variation> also_right = {});
 
   // Adds findings, scores and coverage to the bisection.
   void Run();
+  // The base and what was found to explain stages, in the order in which it was found. Given to another walk as
+  // `also_right`, those count as right too.
+  const std::vector<Variation>& variations() const { return variations_; }
 
  private:
   struct Group {
@@ -31,7 +35,6 @@ class Walk {
   void Visit(int index);
   bool ExplainedByKnown(const Stage& stage);
   void Fail(int index, const Judged& judged);
-  void WrongShape(const Stage& stage, const Judged& judged);
   Finding Describe(const Stage& stage, const Judged& judged) const;
   void AddGroup(Group group, const Stage& stage);
   Judged JudgeUnder(const Variation& variation, const Stage& stage);
@@ -42,6 +45,7 @@ class Walk {
   const SlotTable& slots_;
   std::vector<Variation> variations_;  // [0]: the base; then with what was found; the last is tried first
   std::vector<Group> groups_;
+  size_t right_ = 1;                   // of variations_, how many are what the run should have computed
   int64_t compared_ = 0;
 };
 

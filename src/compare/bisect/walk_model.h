@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "compare/bisect/number_format.h"
 #include "exec/executor.h"
 #include "model/model.h"
 
@@ -51,12 +52,19 @@ struct AttentionTwist {
   std::shared_ptr<const std::vector<double>> keys, values;
 };
 
+// Steps of the computed nodes that are carried out in a narrower type than they should be.
+struct NarrowSteps {
+  std::optional<FloatType> inputs, weights, outputs;
+  int64_t int8_block = 0;          // > 0: inputs of products as int8, one scale for so many elements; < 0: for a row
+};
+
 // A change of the computation under trial.
 struct Variation {
   std::shared_ptr<const WalkModel> model;
   int64_t rope_shift = 0;          // added to the positions that rope sees
   int64_t embedding_shift = 0;     // ... that learned position embeddings see
   AttentionTwist attention;
+  NarrowSteps narrow;
   std::vector<NodeRule> rules;
 };
 

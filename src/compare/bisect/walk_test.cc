@@ -1,0 +1,252 @@
+// The walk shown to fail: runs of faulty engines, made by running a changed graph, must be located and named; runs of sound
+// ones must be left alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+#include "base/json.h"
+#include "compare/bisect/bisection.h"
+#include "compare/bisect/walk.h"
+#include "generate/trace.h"
+
+namespace apr::bisect {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path ModelFolder() { return fs::path(APR_SOURCE_DIR) / "testdata" / "model"; }
+
+std::vector<std::string> ModelNames() {
+  std::vector<std::string> out;
+  for (const auto& entry : fs::directory_iterator(ModelFolder())) {
+    if (entry.is_directory()) out.push_back(entry.path().filename().string());
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
+std::vector<int32_t> Ids(int64_t vocabulary, int64_t count) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>((i * 37 + 11) % vocabulary));
+  return out;
+}
+
+// What an engine with `config` and `slots` records, walked against `trusted`.
+struct Planted {
+  explicit Planted(const std::string& name) : trusted(OpenSide((ModelFolder() / name).string())) {
+    config = trusted.config;
+    slots = trusted.slots;
+  }
+
+  Report Walked(ExecutorKind kind = ExecutorKind::kCpu, Precision precision = Precision::kExact, const char* activations = "f32") {
+    const auto faulty = BindWalkModel(config, *trusted.architecture, slots, trusted.file);
+    const auto right = BindWalkModel(trusted.config, *trusted.architecture, trusted.slots, trusted.file);
+    const std::vector<int32_t> ids = Ids(trusted.config.vocab_size, std::min<int64_t>(40, trusted.config.max_positions));
+    run = RecordRun(kind, {faulty, &faulty->bound}, ids, {.threads = 1, .precision = precision});
+    StageManifest manifest;
+    manifest.precision = {.weights = "", .activations = activations, .accumulate = "f32"};
+    Bisection b;
+    ThreadPool pool(1);
+    b.pool = &pool;
+    Evaluator evaluator(*run, ids, FormatsOf(manifest), pool);
+    Walk(b, evaluator, trusted.slots, right).Run();
+    return std::move(b.report);
+  }
+
+  Side trusted;
+  ModelConfig config;
+  SlotTable slots;
+  std::unique_ptr<RecordedRun> run;
+};
+
+struct Fault {
+  const char* cause;
+  std::set<std::string> stages;    // where it may be met first
+  // Changes the engine; false: the model has nothing of the kind.
+  std::function<bool(Planted&)> plant;
+};
+
+bool Rotates(const Planted& p) { return !p.config.ropes.empty() && p.config.layers[0].rope >= 0; }
+
+std::vector<Fault> RopeFaults() {
+  const std::set<std::string> rope = {"q_post_rope", "k_post_rope", "attn_scores"};
+  return {
+      {"rope_theta", rope, [](Planted& p) { return Rotates(p) && (p.config.ropes[0].table.theta *= 7.3, true); }},
+      {"rope_theta", rope, [](Planted& p) { return Rotates(p) && (p.config.ropes[0].table.theta /= 9, true); }},
+      {"rope_scaling", rope,
+       [](Planted& p) {
+         if (!Rotates(p) || p.config.ropes[0].table.scaling != "none") return false;
+         p.config.ropes[0].table.scaling = "linear";
+         p.config.ropes[0].table.factor = 3;
+         return true;
+       }},
+      {"rope_scaling", rope, [](Planted& p) { return Rotates(p) && (p.config.ropes[0].table.attention_factor *= 1.261, true); }},
+      {"rope_scaling", rope,
+       [](Planted& p) {
+         if (!Rotates(p) || p.config.ropes[0].table.scaling == "none") return false;
+         p.config.ropes[0].table.scaling = "none";
+         return true;
+       }},
+      {"rope_style", rope,
+       [](Planted& p) {
+         if (!Rotates(p) || p.config.latent.kv_rank > 0) return false;
+         p.config.ropes[0].adjacent = !p.config.ropes[0].adjacent;
+         return true;
+       }},
+      {"rope_dim", rope,
+       [](Planted& p) {
+         if (!Rotates(p) || p.config.latent.kv_rank > 0) return false;
+         RopeTableAttributes& table = p.config.ropes[0].table;
+         if (table.rotary_dim < 8 || !table.factors.empty()) return false;
+         table.rotary_dim /= 2;
+         return true;
+       }},
+      {"rope_layers", rope,
+       [](Planted& p) {
+         if (p.config.ropes.empty() || p.config.layers.back().rope < 0) return false;
+         p.config.layers.back().rope = -1;
+         return true;
+       }},
+  };
+}
+
+std::vector<Fault> ParameterFaults() {
+  return {
+      {"norm_eps", {"attn_norm", "q_norm", "k_norm", "post_attn_norm", "ffn_norm"}, [](Planted& p) { return (p.config.norm_eps = p.config.norm_eps * 300 + 1e-3, true); }},
+      {"norm_offset", {"attn_norm", "q_norm", "k_norm", "post_attn_norm"},
+       [](Planted& p) {
+         if (!p.config.norm_has_weight || p.config.layer_norm) return false;
+         p.config.norm_offset = 1 - p.config.norm_offset;
+         return true;
+       }},
+      {"activation", {"ffn_silu", "moe_ffn_out", "ffn_swigl"},
+       [](Planted& p) {
+         if (p.config.swiglu_limit > 0) return false;
+         p.config.activation = p.config.activation == "gelu_tanh" ? "silu" : "gelu_tanh";
+         return true;
+       }},
+      {"attention_scale", {"attn_scores"}, [](Planted& p) { return (p.config.attention_scale *= 1.37, true); }},
+      {"attention_softcap", {"attn_scores"},
+       [](Planted& p) {
+         if (p.config.attention_softcap == 0) return false;
+         p.config.attention_softcap = 0;
+         return true;
+       }},
+      {"logit_softcap", {"lm_head"},
+       [](Planted& p) {
+         if (p.config.logit_softcap == 0) return false;
+         p.config.logit_softcap = 0;
+         return true;
+       }},
+      {"logit_scale", {"lm_head"}, [](Planted& p) { return p.config.logit_softcap == 0 && (p.config.logit_scale *= 0.4, true); }},
+      {"sliding_window", {"attn_softmax"}, [](Planted& p) { return (p.config.layers.back().window = p.config.layers.back().window > 0 ? 0 : 9, true); }},
+      {"sliding_window", {"attn_softmax"}, [](Planted& p) { return p.config.layers.back().window > 1 && (p.config.layers.back().window += 1, true); }},
+      {"embedding_scale", {"embedding"}, [](Planted& p) { return !p.config.learned_positions && (p.config.embedding_scale *= 1.7, true); }},
+      {"residual_scale", {"post_attn_residual", "post_ffn_residual"}, [](Planted& p) { return (p.config.residual_scale *= 0.8, true); }},
+      {"moe_norm_topk", {"moe_router"},
+       [](Planted& p) {
+         if (p.config.moe.experts == 0 || p.config.moe.top_k < 2 || p.config.moe.scoring == "softmax_after_top_k") return false;
+         p.config.moe.normalize = !p.config.moe.normalize;
+         return true;
+       }},
+      {"missing_bias", {"qkv_bias", "attn_out", "ffn_gate", "ffn_up"},
+       [](Planted& p) {
+         if (!p.config.q_bias) return false;
+         p.config.q_bias = false;
+         return true;
+       }},
+  };
+}
+
+std::vector<Fault> WeightFaults() {
+  return {
+      {"zeroed_tensor", {"attn_out"},
+       [](Planted& p) {
+         auto it = p.slots.slots.find({Slot::kO, static_cast<int>(p.config.num_layers) - 1, -1});
+         if (it == p.slots.slots.end()) return false;
+         auto zeros = std::make_shared<Tensor>(DType::kF32, it->second.weight.view.shape);
+         it->second.weight = WeightRef{.view = zeros->view(), .owned = zeros};
+         return true;
+       }},
+      {"swapped_tensors", {"ffn_gate"},
+       [](Planted& p) {
+         const auto gate = p.slots.slots.find({Slot::kGate, 0, -1}), up = p.slots.slots.find({Slot::kUp, 0, -1});
+         if (gate == p.slots.slots.end() || up == p.slots.slots.end()) return false;
+         std::swap(gate->second.weight, up->second.weight);
+         return true;
+       }},
+      {"layer_order", {"ffn_out"},
+       [](Planted& p) {
+         const auto first = p.slots.slots.find({Slot::kDown, 0, -1}), second = p.slots.slots.find({Slot::kDown, 1, -1});
+         if (first == p.slots.slots.end() || second == p.slots.slots.end()) return false;
+         std::swap(first->second.weight, second->second.weight);
+         return true;
+       }},
+  };
+}
+
+std::vector<Fault> Faults() {
+  std::vector<Fault> out = RopeFaults();
+  for (std::vector<Fault> more : {ParameterFaults(), WeightFaults()}) out.insert(out.end(), more.begin(), more.end());
+  return out;
+}
+
+std::string Said(const Report& report) {
+  std::string out;
+  for (const Finding& f : report.findings) {
+    out += "  " + f.first.stage + (f.first.layer ? " " + std::to_string(*f.first.layer) : "") + " " + (f.cause ? f.cause->name + ": " + f.cause->evidence : "no cause") + "\n";
+    for (const Trial& t : f.trials) out += "      " + t.name + " " + t.detail + " " + std::to_string(t.error_after) + "\n";
+  }
+  return out;
+}
+
+TEST(Walk, SoundEnginesAreLeftAlone) {
+  int64_t stages = 0;
+  for (const std::string& name : ModelNames()) {
+    for (const auto& [kind, precision] : {std::pair{ExecutorKind::kReference, Precision::kExact}, std::pair{ExecutorKind::kCpu, Precision::kExact},
+                                          std::pair{ExecutorKind::kCpu, Precision::kFast}}) {
+      Planted p(name);
+      const Report report = p.Walked(kind, precision);
+      EXPECT_TRUE(report.findings.empty()) << name << " " << ExecutorName(kind) << "\n" << Said(report);
+      stages += report.coverage.stages_compared;
+      for (const std::string& note : report.coverage.notes) ADD_FAILURE() << name << ": " << note;
+    }
+  }
+  EXPECT_GT(stages, 2000);
+}
+
+TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
+  int planted = 0, located = 0, named = 0, alone = 0;
+  std::string missed;
+  for (const std::string& name : ModelNames()) {
+    for (const Fault& fault : Faults()) {
+      Planted p(name);
+      if (!fault.plant(p)) continue;
+      const Report report = p.Walked();
+      ++planted;
+      const bool here = !report.findings.empty() && fault.stages.count(report.findings[0].first.stage) > 0;
+      const bool so = here && report.findings[0].cause && report.findings[0].cause->name == fault.cause;
+      located += here;
+      named += so;
+      alone += report.findings.size() == 1;
+      if (!so || report.findings.size() != 1) missed += name + " " + fault.cause + "\n" + Said(report);
+    }
+  }
+  EXPECT_GT(planted, 300);
+  EXPECT_GE(located, planted * 98 / 100) << missed;
+  EXPECT_GE(named, planted * 95 / 100) << missed;
+  EXPECT_GE(alone, planted * 95 / 100) << missed;
+  RecordProperty("planted", planted);
+  RecordProperty("located", located);
+  RecordProperty("named", named);
+  std::printf("planted %d, located %d, named %d, nothing else found %d\n", planted, located, named, alone);
+  std::printf("%s", missed.c_str());
+}
+
+}  // namespace
+}  // namespace apr::bisect
