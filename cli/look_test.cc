@@ -256,7 +256,8 @@ TEST_F(LookTest, FlowFollowsTheGraph) {
   EXPECT_EQ(groups["encoder"], 0);
   const auto steps = [&](const std::string& component) {
     std::string out;
-    for (const Json& step : Document({"flow", kLlama, "--component", component, "--layer", "1"})["steps"]) out += step["name"].get<std::string>() + " ";
+    const Json flow = Document({"flow", kLlama, "--component", component, "--layer", "1"});
+    for (const Json& step : flow["steps"]) out += step["name"].get<std::string>() + " ";
     return out;
   };
   EXPECT_TRUE(Contains(steps("self_attn"), "layer-1/q")) << steps("self_attn");

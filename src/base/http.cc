@@ -50,7 +50,8 @@ class Transfer {
     Set(CURLOPT_NOSIGNAL, 1L);
     Set(CURLOPT_USERAGENT, "apr");
     Set(CURLOPT_ERRORBUFFER, reason_);
-    if (request.first_byte > 0) Set(CURLOPT_RESUME_FROM_LARGE, static_cast<curl_off_t>(request.first_byte));
+    // Not CURLOPT_RESUME_FROM, for which a server that sends the whole is an error.
+    if (request.first_byte > 0) Set(CURLOPT_RANGE, fmt::format("{}-", request.first_byte).c_str());
     Set(CURLOPT_WRITEFUNCTION, &Transfer::Write);
     Set(CURLOPT_WRITEDATA, this);
   }
