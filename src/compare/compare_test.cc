@@ -185,6 +185,8 @@ TEST(WeightDiff, QuantisationIsExplainedAndFaultsAreNot) {
   EXPECT_EQ(same.verdict, WeightVerdict::kIdentical);
   std::vector<float> nudged = a;
   nudged[5] = std::nextafter(nudged[5], 1.0f);
+  EXPECT_EQ(CompareWeights(Pair(a, nudged, DType::kF32, 512, storage), false, pool).verdict, WeightVerdict::kExplained) << "rounding of f32";
+  nudged[5] += 1e-6f;
   EXPECT_EQ(CompareWeights(Pair(a, nudged, DType::kF32, 512, storage), false, pool).verdict, WeightVerdict::kDifferent);
 }
 

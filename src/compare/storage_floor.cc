@@ -102,6 +102,8 @@ Errors StorageErrors(DType dtype, std::span<const float> values) {
   return out;
 }
 
+double Squared(double x) { return x * x; }
+
 // One run looked at closely.
 struct Closely {
   double actual = 0, expected = 0;  // sums of squares
@@ -111,7 +113,9 @@ struct Closely {
 
 class Judge {
  public:
-  Judge(const WeightValues& a, const WeightValues& b, ThreadPool& pool) : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)) {}
+  Judge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
+      : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(IsQuantized(a.dtype) && IsQuantized(b.dtype)),
+        independent_(0.8 * (Squared(TypicalRelativeError(a.dtype)) + Squared(TypicalRelativeError(b.dtype)))) {}
 
   StorageJudgement Run() {
     APR_CHECK(a_.cols == b_.cols && a_.rows == b_.rows);
@@ -182,14 +186,21 @@ class Judge {
   Closely Look(int64_t chunk) const {
     const int64_t count = CountOf(chunk);
     const std::vector<float> x = a_.Range(chunk * kChunk, count), y = b_.Range(chunk * kChunk, count);
-    const Errors of_b = StorageErrors(b_.dtype, x), of_a = StorageErrors(a_.dtype, y);
     Closely out;
+    std::vector<float> sound_x = x, sound_y = y;   // NaN and infinities have no storage error
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (std::isfinite(x[i]) && std::isfinite(y[i])) continue;
+      sound_x[i] = std::isfinite(x[i]) ? x[i] : 0.0f;
+      sound_y[i] = sound_x[i];
+    }
+    const Errors of_b = StorageErrors(b_.dtype, sound_x), of_a = StorageErrors(a_.dtype, sound_y);
     for (int64_t i = 0; i < count; ++i) out.expected += of_a[static_cast<size_t>(i)] + of_b[static_cast<size_t>(i)];
     const double allowed = spec_.absolute + tensor_level_;
+    double floor_sum = 0;
     const double whole = out.expected / static_cast<double>(count);
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
-      double actual = 0, expected = 0, worst = 0, top = 0;
+      double actual = 0, expected = 0, worst = 0, top = 0, square = 0;
       for (int64_t i = sub * kSub; i < end; ++i) {
         const auto at = static_cast<size_t>(i);
         const double d = std::abs(static_cast<double>(x[at]) - y[at]);
@@ -197,7 +208,11 @@ class Judge {
         worst = std::isfinite(d) ? std::max(worst, d) : kInfinity;
         top = std::max(top, std::abs(static_cast<double>(x[at])));
         expected += of_a[at] + of_b[at];
+        square += static_cast<double>(sound_x[at]) * sound_x[at];
       }
+      // The grids of two quantised types may coincide where neither holds the original.
+      if (both_quantised_) expected = std::max(expected, independent_ * square);
+      floor_sum += expected;
       const auto n = static_cast<double>(end - sub * kSub);
       // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
       const double typical = 0.35 * (TypicalRelativeError(a_.dtype) + TypicalRelativeError(b_.dtype)) * top;
@@ -209,6 +224,7 @@ class Judge {
       }
       out.actual += actual;
     }
+    out.expected = floor_sum;
     return out;
   }
 
@@ -276,6 +292,8 @@ class Judge {
   const WeightValues& b_;
   ThreadPool& pool_;
   const Spec spec_;
+  const bool both_quantised_;
+  const double independent_;   // squared relative error of two quantisations made apart
   double tensor_level_ = 0;
   std::vector<ChunkStatistics> statistics_;
   StorageJudgement out_;

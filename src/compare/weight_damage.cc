@@ -23,8 +23,7 @@ struct Damage {
   std::vector<Broken> places;          // ascending
   int64_t count = 0;                   // of all elements
   int64_t nan = 0, inf = 0, zero = 0, clipped = 0;
-  double square = 0;                   // of the finite places' differences
-  double rest = 0;                     // root NMSE without them
+  double rest = 0;                     // root NMSE once they are mended
   int64_t rows_hit = 0, rows_whole = 0;
 };
 
@@ -56,15 +55,28 @@ Damage Collect(const Subject& s) {
     out.zero += p.b == 0;
     const bool at_largest = std::abs(p.b) >= 0.99 * (plain ? plain->largest : 65504.0) || std::abs(p.b) == 65504.0f || std::abs(p.b) == 448.0f || std::abs(p.b) == 57344.0f;
     out.clipped += std::isfinite(p.b) && std::abs(p.a) > std::abs(p.b) && (at_largest || (std::abs(p.b) == top && top >= 1));
-    if (std::isfinite(p.b) && std::isfinite(p.a)) out.square += (static_cast<double>(p.a) - p.b) * (static_cast<double>(p.a) - p.b);
     const int64_t row = p.index / s.cols();
     if (row != last_row) in_row = 0, ++out.rows_hit;
     last_row = row;
     if (++in_row == s.cols()) ++out.rows_whole;
   }
-  const double left = std::max(0.0, j.diff.sum_sq - out.square);
-  out.rest = j.diff.sum_aa > 0 ? std::sqrt(left / j.diff.sum_aa) : 0;
   return out;
+}
+
+// The comparison once B's broken places hold A's elements; whole runs of 256 if that is not enough.
+StorageJudgement Mended(const Subject& s, const Damage& d) {
+  const WeightValues a = ValuesOf(s.it().a);
+  const auto mended = Load(s.it().b);
+  for (const Broken& p : d.places) (*mended)[static_cast<size_t>(p.index)] = p.a;
+  WeightValues b = Changed(mended, s.it().b.rows(), s.it().b.cols(), s.it().b);
+  StorageJudgement out = JudgeStorage(a, b, s.pool);
+  if (out.explained) return out;
+  for (const BadChunk& chunk : s.judged->bad) {
+    const int64_t first = chunk.index * kRun;
+    const std::vector<float> x = a.Range(first, std::min(kRun, d.count - first));
+    std::copy(x.begin(), x.end(), mended->begin() + first);
+  }
+  return JudgeStorage(a, b, s.pool);
 }
 
 std::string Coordinates(const Subject& s, const Damage& d) {
@@ -205,10 +217,16 @@ bool TryWholeRows(const Subject& s, const Damage& d, Trials& trials) {
 
 void TryDamage(const Subject& s, Trials& trials) {
   if (s.judged->bad_count == 0 || s.judged->bad_count > static_cast<int64_t>(s.judged->bad.size())) return;
-  const Damage d = Collect(s);
+  Damage d = Collect(s);
   const auto broken = static_cast<int64_t>(d.places.size());
   const bool sampled = s.judged->bad_count < s.judged->chunks;
   if (broken == 0 || (sampled && !s.judged->mean_explained)) return;
+  const StorageJudgement mended = Mended(s, d);
+  if (!mended.explained) {
+    trials.Reject("corrupt_values", fmt::format("{} of {} elements", broken, d.count), mended.error());
+    return;
+  }
+  d.rest = mended.error();
   if (TryNonFinite(s, d, trials)) return;
   const double part = static_cast<double>(broken) / static_cast<double>(d.count);
   if (d.zero * 10 >= broken * 9 && (broken >= 16 || d.rows_whole > 0 || IsRun(d)) && broken >= 4) {

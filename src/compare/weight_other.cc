@@ -54,6 +54,13 @@ Candidate Describe(const Subject& s, size_t other) {
     c.b = there.key->layer;
     return c;
   }
+  const bool one_tensor = here.name_b == there.name_b || here.name_a == there.name_a;
+  if (one_tensor && here.key && there.key && here.key->expert == there.key->expert) {
+    c.cause = c.group = "fused_layout";
+    c.evidence = fmt::format("the part {} of B's {} holds A's {}", SlotName(here.key->slot), here.name_b, SlotName(there.key->slot));
+    c.fix = "put the parts of the fused tensor in the order that the architecture's table says";
+    return c;
+  }
   c.cause = "swapped_tensors";
   const std::string p = GroupOf(here), q = GroupOf(there);
   const bool experts = here.key && there.key && here.key->expert >= 0 && here.key->slot == there.key->slot;

@@ -230,6 +230,10 @@ class OrderSearch {
     return trials_.Try(std::move(c));
   }
 
+  bool SameRow(int64_t x, int64_t y) const {
+    return x == y || std::memcmp(pool_.Row({0, x}), pool_.Row({0, y}), static_cast<size_t>(cols_) * sizeof(float)) == 0;
+  }
+
   const char* what() const { return turned_ ? "columns" : s_.is_vector() ? "elements" : "rows"; }
 
   // All rows, or those from some row on, come from k rows farther.
@@ -260,6 +264,12 @@ class OrderSearch {
       std::memcpy(values.data() + r * cols_, chosen, static_cast<size_t>(cols_) * sizeof(float));
     }
     if (lost > std::abs(by) + 1 || moved < 3) return false;
+    // What lies neither here nor there must be nowhere.
+    for (size_t i = 0; i < map_.size(); ++i) {
+      const RowRef ref = map_[i];
+      const int64_t from = ((places_[i] + by) % rows_ + rows_) % rows_;
+      if (ref.part > 0 || (ref.part == 0 && ref.row != places_[i] && !SameRow(ref.row, from))) return false;
+    }
     Candidate c{.cause = "shifted_rows", .detail = fmt::format("{} of {} {} come from {:+d}", moved, rows_, what(), by),
                 .group = fmt::format("shifted_rows {:+d} {}", by, GroupOf(s_.it())),
                 .evidence = fmt::format("{} of {} {} of B are those {} places {} in A", moved, rows_, what(), std::abs(by), by > 0 ? "farther on" : "before"),

@@ -155,7 +155,7 @@ void ExpectOne(const Pair& pair, const std::string& cause, const std::string& te
   const WeightFault& f = groups[0].front();
   EXPECT_EQ(f.why.cause, cause) << what << ": " << f.why.detail;
   EXPECT_EQ(f.tensor, tensor) << what;
-  EXPECT_LE(f.why.error_after, 1e-6 + f.why.floor) << what;
+  EXPECT_LE(f.why.error_after, 1e-6 + 1.5 * f.why.floor) << what << ": " << f.why.detail;
   EXPECT_FALSE(f.why.trials.empty() && f.why.cause.empty());
 }
 
@@ -334,6 +334,8 @@ TEST(WeightSearch, ShiftsAndScales) {
 TEST(WeightSearch, DamageAndPrecision) {
   const auto each = [](const std::string& cause, Slot slot, int layer, const std::string& tensor, const Change& change) {
     const auto pair = Open("llama");
+    Alter(pair->a.slots.slots.at({slot, layer, -1}).weight, [](std::vector<float>& v, int64_t, int64_t) { for (float& x : v) x *= 1.000371f; });
+    pair->B(slot, layer) = pair->A(slot, layer);
     Alter(pair->B(slot, layer), change);
     ExpectOne(*pair, cause, tensor, cause);
   };
@@ -342,9 +344,8 @@ TEST(WeightSearch, DamageAndPrecision) {
   each("corrupt_values", Slot::kAttnNorm, 0, "model.layers.0.input_layernorm.weight", [](std::vector<float>& v, int64_t, int64_t) { v[5] = -70; });
   each("nan_values", Slot::kDown, 1, down, [](std::vector<float>& v, int64_t, int64_t) { v[33] = std::nanf(""); });
   each("overflow", Slot::kDown, 1, down, [](std::vector<float>& v, int64_t, int64_t) { v[33] = std::numeric_limits<float>::infinity(); });
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kF8E4M3, DType::kBF16}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ5_0, DType::kF16, DType::kBF16}) {
     each("coarse_quantization", Slot::kDown, 1, down, [&](std::vector<float>& v, int64_t rows, int64_t cols) {
-      if (!CanEncode(dtype)) return;
       std::vector<std::byte> bytes(*StorageBytes(dtype, Shape{rows, cols}));
       EncodeRows(dtype, v.data(), rows, cols, nullptr, bytes.data());
       DecodeTensor({dtype, Shape{rows, cols}, bytes}, v);

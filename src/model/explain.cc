@@ -151,7 +151,7 @@ std::string Window(const Architecture& a) {
     case WindowRule::kQwen2Moe: return "sliding_window where use_sliding_window says so, in every other layer or by layer_types";
     case WindowRule::kSwitched: return "sliding_window holds for every layer where use_sliding_window says so";
     case WindowRule::kWithoutRope: return "sliding_window where use_sliding_window says so, in layers that do not rotate or by layer_types";
-    case WindowRule::kEveryNthFull: return fmt::format("all layers but every {}th are windowed, or layer_types", a.window_pattern);
+    case WindowRule::kEveryNthFull: return fmt::format("all layers but one in {} are windowed, or layer_types", a.window_pattern);
   }
   return "";
 }
