@@ -1,6 +1,7 @@
 // apr: the table of commands, in the order in which `apr --help` lists them.
 #include "cli/command.h"
 #include "cli/commands.h"
+#include "cli/writing_commands.h"
 
 namespace {
 
@@ -37,6 +38,13 @@ const apr::Command* const kCommands[] = {
     &apr::kPullCommand,
     &apr::kListCommand,
     &apr::kRmCommand,
+    &apr::kConvertCommand,
+    &apr::kImportCommand,
+    &apr::kQuantizeCommand,
+    &apr::kMergeCommand,
+    &apr::kStampCommand,
+    &apr::kShardCommand,
+    &apr::kUnshardCommand,
     &apr::kTemplateCommand,
 };
 

@@ -86,8 +86,11 @@ int Watch(const ProgramRun& run, pid_t child, const OutChannel& channel, std::st
       kill(child, SIGINT);
       interrupted = true;
     }
-    if (Clock::now() - start > std::chrono::seconds(run.limit_seconds)) kill(child, SIGKILL);
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const bool due = run.kill_after_seconds >= 0 && seconds >= run.kill_after_seconds;
+    if (due || seconds > run.limit_seconds) kill(child, SIGKILL);
+    const double left = run.kill_after_seconds >= 0 ? std::max(0.0, run.kill_after_seconds - seconds) : 0.002;
+    std::this_thread::sleep_for(std::chrono::duration<double>(std::min(0.002, left)));
   }
 }
 

@@ -18,6 +18,7 @@ struct ProgramRun {
   bool out_terminal = false;   // standard output is a terminal
   // Asked every few milliseconds; once true, SIGINT is sent to the program.
   std::function<bool(const std::string& out_so_far)> interrupt_when;
+  double kill_after_seconds = -1;  // SIGKILL then, if not negative
   int limit_seconds = 120;     // then it is killed, and `signal` says so
 };
 

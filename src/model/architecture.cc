@@ -158,7 +158,6 @@ std::vector<Architecture> OtherMoe() {
                         .hf = DeepseekNames(), .gguf_names = GgufDeepseek()};
   Architecture v3 = deepseek;
   v3.name = "deepseek_v3";
-  v3.gguf = "";  // GGUF's deepseek2 serves both; the exporter's apr.model_type tells them apart
   v3.tested = "deepseek-v3";
   v3.hf_class = "DeepseekV3ForCausalLM";
   v3.mlp_bias = {};

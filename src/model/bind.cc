@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "model/model.h"
 #include "model/transform.h"
+#include "quant/quant.h"
 
 namespace apr {
 namespace {
@@ -34,6 +35,7 @@ class Binder {
         }
       }
     }
+    for (int layer = 0; layer < static_cast<int>(config_.num_layers) && config_.latent.kv_rank > 0; ++layer) JoinLatent(layer);
     for (const TensorInfo& info : file_.tensors()) {
       if (claimed_.count(&info) == 0) out_.unclaimed.push_back(info.name);
     }
@@ -87,6 +89,40 @@ class Binder {
     weight.view = joined->view();
     weight.source = parts[0]->name;
     out_.slots[key] = {std::move(weight), parts[0], {parts.begin() + 1, parts.end()}, &rule};
+  }
+
+  // GGUFs made for attention in the compressed space keep kv_up in two: attn_k_b, each head's part
+  // transposed [H, kv_rank, nope], and attn_v_b [H, v, kv_rank] (llama.cpp conversion/deepseek.py).
+  void JoinLatent(int layer) {
+    static const TensorRule kRule{"blk.{L}.attn_k_b.weight", {Slot::kKvUp}};
+    const SlotKey key{Slot::kKvUp, layer, -1};
+    const TensorInfo* k = file_.Find(ExpandName(kRule.name, layer, -1));
+    const TensorInfo* v = file_.Find(ExpandName("blk.{L}.attn_v_b.weight", layer, -1));
+    if (out_.slots.count(key) > 0 || k == nullptr || v == nullptr) return;
+    const int64_t heads = config_.num_heads, rank = config_.latent.kv_rank, nope = config_.latent.nope_dim, v_dim = config_.v_head_dim;
+    for (const auto& [info, shape] : {std::pair{k, Shape{heads, rank, nope}}, std::pair{v, Shape{heads, v_dim, rank}}}) {
+      if (info->shape != shape) {
+        throw Error(ErrorCode::kModelLoad, fmt::format("needs shape {}, the file has {}", shape.ToString(), info->shape.ToString()),
+                    {.file = file_.path(), .tensor = info->name, .offset = info->offset});
+      }
+      claimed_.insert(info);
+    }
+    std::vector<float> keys(static_cast<size_t>(k->shape.num_elements())), values(static_cast<size_t>(v->shape.num_elements()));
+    DecodeTensor(file_.View(*k), keys);
+    DecodeTensor(file_.View(*v), values);
+    auto joined = std::make_shared<Tensor>(DType::kF32, SlotShape(config_, key));
+    float* to = joined->f32().data();
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t row = 0; row < nope; ++row) {
+        for (int64_t c = 0; c < rank; ++c) *to++ = keys[static_cast<size_t>((h * rank + c) * nope + row)];
+      }
+      to = std::copy_n(values.data() + h * v_dim * rank, v_dim * rank, to);
+    }
+    WeightRef weight;
+    weight.view = joined->view();
+    weight.owned = std::move(joined);
+    weight.source = k->name;
+    out_.slots[key] = {std::move(weight), k, {v}, &kRule};
   }
 
   std::vector<BindProblem>* problems_;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
@@ -31,7 +32,7 @@ bool SaysNothing(const Json& value) {
 
 // GGUF key groups that do not describe the forward pass.
 bool IsHarmlessGguf(std::string_view key) {
-  for (const std::string_view prefix : {"general.", "tokenizer.", "split.", "quantize.", "GGUF.", "imatrix."}) {
+  for (const std::string_view prefix : {"general.", "tokenizer.", "split.", "quantize.", "GGUF.", "imatrix.", "apr.file."}) {
     if (key.substr(0, prefix.size()) == prefix) return true;
   }
   return false;
@@ -54,7 +55,7 @@ bool IsHarmlessApr(std::string_view key) {
   static constexpr std::string_view kKeys[] = {
       "architecture", "hf_architecture", "hf_model_type", "total_size", "param_count", "license", "data_source", "data_license",
       "name", "description", "author", "version", "source", "original_format", "created_at", "chat_template", "chat_format",
-      "quantization", "sharding", "special_tokens", "source_metadata", "tensor_shapes"};
+      "quantization", "sharding", "special_tokens", "source_metadata", "tensor_shapes", "rope_type"};
   return key.starts_with("tokenizer.") || key.starts_with("model.") || std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
 }
 
@@ -63,6 +64,15 @@ bool SaysNothing(const MetaValue& value) {
   return (json && (*json == "null" || *json == "{}" || *json == "[]")) || value.AsBool() == false ||
          (value.type() == MetaValue::Type::kString && value.AsString()->empty()) ||
          (value.type() == MetaValue::Type::kArray && value.size() == 0);
+}
+
+// The decimal number that was meant by a value stored in single precision: 1e-6, not
+// 9.99999997475242707e-07, which no configuration says.
+double AsWritten(float value) {
+  const std::string text = fmt::format("{}", value);
+  double out = value;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
 }
 
 std::string FileLabel(const ModelFile& file) {
@@ -104,7 +114,39 @@ const Json* ConfigReader::FindDefault(const ConfigKey& key) {
   return nullptr;
 }
 
+const Json* ConfigReader::Descend(const Json* at, std::string_view path) {
+  for (const std::string_view step : Split(path, '.')) {
+    if (at == nullptr || !at->is_object()) return nullptr;
+    const auto it = at->find(std::string(step));
+    if (it == at->end() || it->is_null()) return nullptr;
+    at = &*it;
+  }
+  return at;
+}
+
+// What .apr keeps as nested JSON under its top-level key.
+const Json* ConfigReader::FindNested(const ConfigKey& key) {
+  if (!is_apr()) return nullptr;
+  for (const std::string_view path : Split(key.hf, '|')) {
+    const size_t dot = path.find('.');
+    if (dot == std::string_view::npos) continue;
+    const std::string top(path.substr(0, dot));
+    const MetaValue* value = file_.Meta(top);
+    if (value == nullptr || value->type() != MetaValue::Type::kJson) continue;
+    auto& tree = nested_[top];
+    if (tree == nullptr) tree = std::make_shared<const Json>(ParseJson(*value->AsJsonText(), file_.path()));
+    if (const Json* found = Descend(tree.get(), path.substr(dot + 1))) {
+      read_.insert(std::string(path));
+      key_ = std::string(path);
+      origin_ = fmt::format("apr: {}", path);
+      return found;
+    }
+  }
+  return nullptr;
+}
+
 const Json* ConfigReader::FindHf(const ConfigKey& key) {
+  if (const Json* nested = FindNested(key)) return nested;
   if (file_.container() != Container::kSafetensors || file_.config() == nullptr) return nullptr;
   for (const std::string_view path : Split(key.hf, '|')) {
     if (const Json* value = FindJson(path)) {
@@ -125,7 +167,7 @@ const MetaValue* ConfigReader::FindMeta(const ConfigKey& key) {
   std::vector<std::string> names;
   if (is_gguf()) {
     // What GGUF has no standard key for travels under the Hugging Face name.
-    names.push_back("apr." + std::string(Split(key.hf, '|').front()));
+    if (!key.hf.empty()) names.push_back("apr." + std::string(Split(key.hf, '|').front()));
     for (const std::string_view name : Split(key.gguf, '|')) {
       names.push_back(name.front() == '/' ? std::string(name.substr(1)) : prefix_ + std::string(name));
     }
@@ -159,8 +201,9 @@ std::optional<double> ConfigReader::Real(const ConfigKey& key) {
     return value->get<double>();
   }
   if (const MetaValue* value = FindMeta(key)) {
-    if (const auto number = value->AsDouble()) return number;
-    WrongKind("a number");
+    const auto number = value->AsDouble();
+    if (!number) WrongKind("a number");
+    return value->type() == MetaValue::Type::kF32 ? AsWritten(static_cast<float>(*number)) : *number;
   }
   return std::nullopt;
 }
@@ -220,14 +263,30 @@ std::optional<std::vector<double>> ConfigReader::Reals(const ConfigKey& key) {
     return out;
   }
   if (const MetaValue* value = FindMeta(key)) {
-    if (value->type() == MetaValue::Type::kArray) return value->AsDoubles();
+    if (value->type() == MetaValue::Type::kArray) {
+      std::vector<double> out = value->AsDoubles();
+      if (value->element_type() == MetaValue::Type::kBool) {
+        for (const int64_t flag : value->AsInts()) out.push_back(static_cast<double>(flag));
+      }
+      if (value->element_type() == MetaValue::Type::kF32) {
+        for (double& number : out) number = AsWritten(static_cast<float>(number));
+      }
+      return out;
+    }
     if (value->type() == MetaValue::Type::kJson) {
-      const Json list = ParseJson(*value->AsString(), file_.path());
+      const Json list = ParseJson(*value->AsJsonText(), file_.path());
       if (list.is_array()) return list.get<std::vector<double>>();
     }
     WrongKind("a list of numbers");
   }
   return std::nullopt;
+}
+
+bool ConfigReader::IsList(const ConfigKey& key) {
+  ConfigReader probe = *this;
+  if (const Json* value = probe.FindHf(key)) return value->is_array();
+  const MetaValue* value = probe.FindMeta(key);
+  return value != nullptr && value->type() == MetaValue::Type::kArray;
 }
 
 std::optional<std::vector<std::string>> ConfigReader::Texts(const ConfigKey& key) {

@@ -2,6 +2,8 @@
 // key/values or .apr metadata; remembers what was read and where it stood.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -42,6 +44,7 @@ class ConfigReader {
   std::optional<std::vector<double>> Reals(const ConfigKey& key);
   std::optional<std::vector<std::string>> Texts(const ConfigKey& key);
   bool Has(const ConfigKey& key) const;
+  bool IsList(const ConfigKey& key);
 
   // A count that must be there and lie in [1, limit]; throws kModelLoad / kInvalidFormat otherwise.
   int64_t RequiredSize(const ConfigKey& key, int64_t limit);
@@ -58,12 +61,16 @@ class ConfigReader {
 
   // Marks a key (and everything below it) as read although no value is used.
   void Ignore(std::string_view hf_key) { read_.insert(std::string(hf_key)); }
+  // The same for a GGUF key, relative to the architecture.
+  void IgnoreGguf(std::string_view key) { read_.insert(prefix_ + std::string(key)); }
 
   // Keys of the file that nothing read, without those that cannot touch the computation.
   std::vector<std::string> UnreadKeys() const;
 
  private:
+  static const Json* Descend(const Json* at, std::string_view path);
   const Json* FindJson(std::string_view path) const;
+  const Json* FindNested(const ConfigKey& key);
   const Json* FindHf(const ConfigKey& key);
   const Json* FindDefault(const ConfigKey& key);
   const MetaValue* FindMeta(const ConfigKey& key);
@@ -76,6 +83,7 @@ class ConfigReader {
   std::string origin_;
   std::string key_;      // last key found
   std::set<std::string> read_;
+  std::map<std::string, std::shared_ptr<const Json>> nested_;  // .apr: parsed values of top-level keys
 };
 
 }  // namespace apr

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/encode_stream.h"
 #include "op/context.h"
 #include "quant/quant.h"
 
@@ -42,20 +43,18 @@ using RowMap = std::vector<RowSource>;
 // One tensor to be written.
 struct Job {
   std::shared_ptr<const Model> model;  // keeps the weights alive
-  std::vector<RowMap> matrices;        // one, or one per expert
+  std::shared_ptr<const EncodeContext> context;
+  std::string name;
+  std::vector<RowMap> matrices;            // one, or one per expert
+  std::set<const TensorInfo*> sources;     // of the model's file, for telling what was read
   int64_t cols = 0;
   bool transposed = false;
   double add = 0;
   DType dtype = DType::kF32;
 };
 
-// Canonical row as f32; vectors give one element.
+// Canonical row as f32.
 void ReadRow(const RowSource& source, int64_t cols, double add, float* out) {
-  if (source.weight->view.shape.ndim() == 1) {
-    std::vector<double> all = ReadWeightF64(*source.weight);
-    *out = static_cast<float>(all[static_cast<size_t>(source.row)] + add);
-    return;
-  }
   if (add == 0) return ReadWeightRow(*source.weight, source.row, std::span<float>(out, static_cast<size_t>(cols)));
   std::vector<double> row(static_cast<size_t>(cols));
   ReadWeightRow(*source.weight, source.row, std::span<double>(row));
@@ -76,23 +75,44 @@ std::vector<float> ReadVector(const RowMap& rows, double add) {
 
 bool CanCopyRows(const Job& job) {
   if (job.transposed || job.add != 0 || job.cols == 1) return false;
+  const std::optional<uint64_t> bytes = StorageBytes(job.dtype, Shape{1, job.cols});
+  if (!bytes || job.dtype == DType::kAprQ4 || job.dtype == DType::kAprQ8) return false;
   return std::all_of(job.matrices.begin(), job.matrices.end(), [&](const RowMap& rows) {
     return std::all_of(rows.begin(), rows.end(), [&](const RowSource& s) {
-      return s.weight->view.dtype == job.dtype && s.weight->add == 0 && s.weight->view.shape.ndim() == 2;
+      const TensorView& view = s.weight->view;
+      return view.dtype == job.dtype && s.weight->add == 0 && view.shape.ndim() == 2 && view.row_bytes() == *bytes;
     });
   });
 }
 
-void Emit(DType dtype, std::span<const float> values, int64_t rows, int64_t cols, const ByteSink& sink) {
-  const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{rows, cols});
-  if (!bytes) throw Error(ErrorCode::kValidationFailed, fmt::format("rows of {} are no whole blocks of {}", cols, NameOf(dtype)));
-  std::vector<std::byte> encoded(*bytes);
-  if (dtype == DType::kF32) std::memcpy(encoded.data(), values.data(), encoded.size());
-  else EncodeRows(dtype, values.data(), rows, cols, nullptr, encoded.data());
-  sink(encoded);
+int64_t StoredRow(const RowSource& s) {
+  return s.weight->row_order ? (*s.weight->row_order)[static_cast<size_t>(s.row)] : s.row;
 }
 
-void WriteTransposed(const Job& job, const RowMap& rows, const ByteSink& sink) {
+// Runs of rows that lie one behind the other go out in one piece.
+void CopyRows(const RowMap& rows, const ByteSink& sink) {
+  constexpr size_t kMostRows = 4096;
+  for (size_t first = 0; first < rows.size();) {
+    const int64_t stored = StoredRow(rows[first]);
+    size_t count = 1;
+    while (first + count < rows.size() && count < kMostRows && rows[first + count].weight == rows[first].weight &&
+           StoredRow(rows[first + count]) == stored + static_cast<int64_t>(count)) {
+      ++count;
+    }
+    sink(rows[first].weight->view.Rows(stored, static_cast<int64_t>(count)).bytes);
+    first += count;
+  }
+}
+
+void WriteValues(const Job& job, const std::vector<float>& values, int64_t rows, int64_t cols, int64_t matrix, const ByteSink& sink) {
+  const float* importance = job.context->importance ? job.context->importance(job.name, matrix, cols) : nullptr;
+  EncodeStream({.dtype = job.dtype, .rows = rows, .cols = cols, .importance = importance,
+                .read_row = [&](int64_t r, float* out) { std::memcpy(out, values.data() + r * cols, static_cast<size_t>(cols) * sizeof(float)); },
+                .name = job.name},
+               *job.context, sink);
+}
+
+void WriteTransposed(const Job& job, const RowMap& rows, int64_t matrix, const ByteSink& sink) {
   const auto n = static_cast<int64_t>(rows.size());
   std::vector<float> row(static_cast<size_t>(job.cols));
   std::vector<float> turned(static_cast<size_t>(n * job.cols));
@@ -100,35 +120,35 @@ void WriteTransposed(const Job& job, const RowMap& rows, const ByteSink& sink) {
     ReadRow(rows[static_cast<size_t>(r)], job.cols, job.add, row.data());
     for (int64_t c = 0; c < job.cols; ++c) turned[static_cast<size_t>(c * n + r)] = row[static_cast<size_t>(c)];
   }
-  Emit(job.dtype, turned, job.cols, n, sink);
+  WriteValues(job, turned, job.cols, n, matrix, sink);
 }
 
-void WriteRows(const Job& job, const RowMap& rows, const ByteSink& sink) {
+void WriteRows(const Job& job, const RowMap& rows, int64_t matrix, const ByteSink& sink) {
   if (job.cols == 1) {
     const std::vector<float> values = ReadVector(rows, job.add);
-    return Emit(job.dtype, values, 1, static_cast<int64_t>(values.size()), sink);
+    return WriteValues(job, values, 1, static_cast<int64_t>(values.size()), matrix, sink);
   }
-  if (CanCopyRows(job)) {
-    for (const RowSource& s : rows) {
-      const int64_t stored = s.weight->row_order ? (*s.weight->row_order)[static_cast<size_t>(s.row)] : s.row;
-      sink(s.weight->view.Rows(stored, 1).bytes);
-    }
-    return;
+  if (CanCopyRows(job)) return CopyRows(rows, sink);
+  const float* importance = job.context->importance ? job.context->importance(job.name, matrix, job.cols) : nullptr;
+  EncodeStream({.dtype = job.dtype, .rows = static_cast<int64_t>(rows.size()), .cols = job.cols, .importance = importance,
+                .read_row = [&](int64_t r, float* out) { ReadRow(rows[static_cast<size_t>(r)], job.cols, job.add, out); },
+                .name = job.name},
+               *job.context, sink);
+}
+
+void WriteJob(const Job& job, const ByteSink& sink) {
+  for (size_t m = 0; m < job.matrices.size(); ++m) {
+    if (job.transposed && job.cols > 1) WriteTransposed(job, job.matrices[m], static_cast<int64_t>(m), sink);
+    else WriteRows(job, job.matrices[m], static_cast<int64_t>(m), sink);
   }
-  const int64_t piece = std::max<int64_t>(1, 262144 / job.cols);
-  std::vector<float> values;
-  for (int64_t first = 0; first < static_cast<int64_t>(rows.size()); first += piece) {
-    const int64_t count = std::min<int64_t>(piece, static_cast<int64_t>(rows.size()) - first);
-    values.resize(static_cast<size_t>(count * job.cols));
-    for (int64_t r = 0; r < count; ++r) ReadRow(rows[static_cast<size_t>(first + r)], job.cols, job.add, values.data() + r * job.cols);
-    Emit(job.dtype, values, count, job.cols, sink);
-  }
+  const ModelFile& file = job.model->file();
+  for (const TensorInfo* info : job.sources) file.files()[static_cast<size_t>(info->file)]->DontNeed(info->offset, info->bytes);
 }
 
 class Exporter {
  public:
-  Exporter(std::shared_ptr<const Model> model, const std::vector<TensorRule>& target, const ChooseType& choose)
-      : model_(std::move(model)), target_(target), choose_(choose) {
+  Exporter(std::shared_ptr<const Model> model, const std::vector<TensorRule>& target, const ChooseType& choose, const EncodeContext& context)
+      : model_(std::move(model)), target_(target), choose_(choose), context_(std::make_shared<const EncodeContext>(context)) {
     for (const SlotKey& key : model_->graph_slots()) wanted_.insert(key);
   }
 
@@ -152,20 +172,23 @@ class Exporter {
   }
 
  private:
-  const WeightRef* Find(Slot slot, int layer, int expert) {
+  const BoundSlot* Find(Slot slot, int layer, int expert) {
     const SlotKey key{slot, layer, expert};
     const auto it = model_->slots().slots.find(key);
     if (it == model_->slots().slots.end() || (wanted_.count(key) == 0 && used_.count(key) == 0)) return nullptr;
     wanted_.erase(key);
     used_.insert(key);
-    return &it->second.weight;
+    return &it->second;
   }
 
   // The slots of one matrix, or nothing if the model has none of them.
-  std::vector<const WeightRef*> Parts(const TensorRule& rule, int layer, int expert) {
+  std::vector<const WeightRef*> Parts(const TensorRule& rule, int layer, int expert, std::set<const TensorInfo*>& sources) {
     std::vector<const WeightRef*> out;
     for (const Slot slot : rule.slots) {
-      if (const WeightRef* weight = Find(slot, layer, expert)) out.push_back(weight);
+      const BoundSlot* bound = Find(slot, layer, expert);
+      if (bound == nullptr) continue;
+      out.push_back(&bound->weight);
+      sources.insert(bound->tensor);
     }
     if (!out.empty() && out.size() != rule.slots.size()) {
       throw Error(ErrorCode::kModelLoad, fmt::format("{} needs all of its parts", ExpandName(rule.name, layer, expert)));
@@ -207,27 +230,23 @@ class Exporter {
   void Tensor(const TensorRule& rule, int layer, int expert) {
     auto job = std::make_shared<Job>();
     job->model = model_;
+    job->context = context_;
+    job->name = ExpandName(rule.name, layer, expert);
     job->transposed = IsTransposed(rule.transform);
     job->add = rule.transform == Transform::kPlusOne ? 1 : 0;
     DType stored = DType::kF32;
     const int matrices = IsStacked(rule.transform) ? static_cast<int>(model_->config().moe.experts) : 1;
     const bool by_head = rule.transform == Transform::kHeadByHead;
     for (int e = 0; e < matrices; ++e) {
-      const auto parts = Parts(rule, layer, by_head ? -1 : IsStacked(rule.transform) ? e : expert);
+      const auto parts = Parts(rule, layer, by_head ? -1 : IsStacked(rule.transform) ? e : expert, job->sources);
       if (parts.empty()) return;
       job->matrices.push_back(by_head ? RowMap{{parts[0], expert}} : Rows(rule.transform, rule, parts));
       job->cols = ColsOf(*parts[0]);
       stored = parts[0]->view.dtype;
     }
     const Shape shape = by_head ? Shape{job->cols} : FileShape(*job, rule.transform);
-    const std::string name = ExpandName(rule.name, layer, expert);
-    job->dtype = choose_(name, shape, stored);
-    out_.push_back({name, job->dtype, shape, [job](const ByteSink& sink) {
-                      for (const RowMap& rows : job->matrices) {
-                        if (job->transposed && job->cols > 1) WriteTransposed(*job, rows, sink);
-                        else WriteRows(*job, rows, sink);
-                      }
-                    }});
+    job->dtype = choose_(job->name, shape, stored);
+    out_.push_back({job->name, job->dtype, shape, [job](const ByteSink& sink) { WriteJob(*job, sink); }});
   }
 
   static Shape FileShape(const Job& job, Transform transform) {
@@ -246,6 +265,7 @@ class Exporter {
   std::shared_ptr<const Model> model_;
   const std::vector<TensorRule>& target_;
   const ChooseType& choose_;
+  std::shared_ptr<const EncodeContext> context_;
   std::set<SlotKey> wanted_;
   std::set<SlotKey> used_;
   std::vector<TensorToWrite> out_;
@@ -254,8 +274,27 @@ class Exporter {
 }  // namespace
 
 std::vector<TensorToWrite> ExportTensors(std::shared_ptr<const Model> model, const std::vector<TensorRule>& target,
-                                         const ChooseType& choose) {
-  return Exporter(std::move(model), target, choose).Run();
+                                         const ChooseType& choose, const EncodeContext& context) {
+  return Exporter(std::move(model), target, choose, context).Run();
+}
+
+TensorToWrite Recoded(std::shared_ptr<const ModelFile> file, const TensorInfo& info, DType dtype, const EncodeContext& context) {
+  const auto write = [file, info, dtype, context](const ByteSink& sink) {
+    const TensorView view = file->View(info);
+    const int64_t matrices = info.shape.ndim() > 2 ? info.shape[0] : 1;
+    const int64_t cols = info.shape.ndim() == 0 ? 1 : info.shape[info.shape.ndim() - 1];
+    const int64_t rows = cols == 0 ? 0 : info.shape.num_elements() / cols / matrices;
+    const TensorView flat{view.dtype, Shape{rows * matrices, cols}, view.bytes};
+    for (int64_t m = 0; m < matrices; ++m) {
+      EncodeStream({.dtype = dtype, .rows = rows, .cols = cols,
+                    .importance = context.importance ? context.importance(info.name, m, cols) : nullptr,
+                    .read_row = [&](int64_t r, float* out) { DecodeTensor(flat.Rows(m * rows + r, 1), std::span<float>(out, static_cast<size_t>(cols))); },
+                    .name = info.name},
+                   context, sink);
+    }
+    file->files()[static_cast<size_t>(info.file)]->DontNeed(info.offset, info.bytes);
+  };
+  return {info.name, dtype, info.shape, write};
 }
 
 }  // namespace apr

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -69,6 +70,21 @@ class Loader {
 
 }  // namespace
 
+namespace {
+
+void CheckFactors(const RopeTableAttributes& rule, const std::vector<double>& factors) {
+  RopeTableAttributes plain = rule;
+  plain.scaling = "none";
+  const std::vector<double> unscaled = InverseFrequencies(plain, 1);
+  const std::vector<double> scaled = InverseFrequencies(rule, 1);
+  for (size_t i = 0; i < scaled.size(); ++i) {
+    if (i < factors.size() && std::abs(factors[i] * scaled[i] / unscaled[i] - 1) < 1e-5) continue;
+    throw Error(ErrorCode::kModelLoad, fmt::format("factor {} contradicts the rope scaling of the metadata", i), {.tensor = "rope_freqs.weight"});
+  }
+}
+
+}  // namespace
+
 void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
   const auto read = [&](Slot slot) -> std::vector<double> {
     const auto it = slots.slots.find({slot, -1, -1});
@@ -82,6 +98,8 @@ void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
   if (config.ropes.empty()) return;
   RopeTableAttributes& table = config.ropes[0].table;
   if (const std::vector<double> factors = read(Slot::kRopeFactors); !factors.empty()) {
+    // A file that also says the rule: the tensor must be what follows from it.
+    if (table.scaling == "llama3") return CheckFactors(table, factors);
     if (table.scaling != "none") {
       throw Error(ErrorCode::kModelLoad, "rope_freqs together with rope scaling '" + table.scaling + "' is not supported");
     }

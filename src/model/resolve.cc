@@ -64,6 +64,8 @@ class Resolver {
 
   void Run() {
     c_.architecture = arch_.name;
+    reader_.Ignore("apr.model_type");
+    reader_.IgnoreGguf("expert_gating_func");
     reader_.NoteRule("architecture", c_.architecture, "model_type / general.architecture");
     Sizes();
     NormsAndBiases();
@@ -257,11 +259,20 @@ class Resolver {
     const std::string origin = reader_.last_origin();
     const std::optional<std::vector<std::string>> types = LayerTypes();
     // With a list of layer types the pattern repeats what the list says.
-    if (types) reader_.Int(kWindowPattern);
+    std::optional<std::vector<double>> flags;
+    if (reader_.IsList(kWindowPattern)) flags = reader_.Reals(kWindowPattern);
+    else if (types) reader_.Int(kWindowPattern);
     if (WindowsOff() || !window || *window <= 0) window = 0;
+    if (types && static_cast<int64_t>(types->size()) != c_.num_layers) {
+      Refuse("layer_types", fmt::format("has {} entries for {} layers", types->size(), c_.num_layers));
+    }
+    if (flags && static_cast<int64_t>(flags->size()) != c_.num_layers) {
+      Refuse("sliding_window_pattern", fmt::format("has {} entries for {} layers", flags->size(), c_.num_layers));
+    }
     std::string windowed;
     for (int64_t i = 0; i < c_.num_layers; ++i) {
-      if (*window == 0 || !IsWindowed(i, types)) continue;
+      if (*window == 0) continue;
+      if (flags && !types ? (*flags)[static_cast<size_t>(i)] == 0 : !IsWindowed(i, types)) continue;
       c_.layers[static_cast<size_t>(i)].window = *window;
       windowed += fmt::format("{}{}", windowed.empty() ? "" : ",", i);
     }
@@ -421,11 +432,18 @@ ResolvedConfig ResolveConfig(const ModelFile& file) {
   const Architecture* arch = nullptr;
   if (file.container() == Container::kGguf) {
     // Several architectures share one GGUF name; the exporter says which it was.
-    if (const MetaValue* exact = file.Meta("apr.model_type"); exact != nullptr && exact->AsString()) {
-      arch = FindByModelType(*exact->AsString());
+    const MetaValue* exact_type = file.Meta("apr.model_type");
+    if (exact_type != nullptr && exact_type->AsString()) arch = FindByModelType(*exact_type->AsString());
+    const auto number = [&](const char* key) {
+      const MetaValue* value = file.Meta(type + key);
+      return value == nullptr ? 0 : value->AsInt().value_or(0);
+    };
+    constexpr int64_t kSigmoid = 2;  // llama.cpp: LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID
+    if (arch == nullptr) arch = FindByGgufName(type, number(".expert_count") > 0);
+    // DeepSeek's two generations share a name; how experts are scored tells them apart.
+    for (const Architecture& other : AllArchitectures()) {
+      if (exact_type == nullptr && other.gguf == type && number(".expert_gating_func") == kSigmoid && other.moe_scoring == "sigmoid") arch = &other;
     }
-    const MetaValue* experts = file.Meta(type + ".expert_count");
-    if (arch == nullptr) arch = FindByGgufName(type, experts != nullptr && experts->AsInt().value_or(0) > 0);
   } else {
     arch = FindByModelType(type);
   }

@@ -155,6 +155,8 @@ void ResolveLatent(ConfigReader& reader, ModelConfig& c) {
   reader.Ignore("qk_head_dim");
   reader.Ignore("head_dim");
   reader.Ignore("num_key_value_heads");
+  // Of a file for attention in the compressed space: one key/value head of that width.
+  for (const char* key : {"attention.head_count_kv", "attention.key_length", "attention.value_length"}) reader.IgnoreGguf(key);
   if (m.nope_dim < 1) throw Error(ErrorCode::kModelLoad, "qk_nope_head_dim must be positive", {.file = reader.file().path()});
 }
 

@@ -41,8 +41,11 @@ class RopeResolver {
   RopeSpec Resolve() {
     RotaryDim();
     Theta();
-    if (reader_.is_gguf()) ScalingFromGguf();
+    // A GGUF of this program says under apr.* what the standard keys cannot.
+    const std::string exact = keys_.Of("rope_type");
+    if (reader_.is_gguf() && !reader_.Has({exact})) ScalingFromGguf();
     else ScalingFromConfig();
+    if (reader_.is_gguf()) ReadStandardScaling();
     reader_.Note(field_ + "_scaling", out_.table.scaling, scaling_origin_);
     return out_;
   }
@@ -101,7 +104,7 @@ class RopeResolver {
     }
     key.hf = hf;
     key.gguf = gguf;
-    key.apr = "rope_theta|model.rope_theta";
+    if (!local_) key.apr = "rope_theta|model.rope_theta";
     if (const auto theta = reader_.Real(key)) {
       out_.table.theta = *theta;
       reader_.Note(field_ + "_theta", fmt::format("{}", *theta), reader_.last_origin());
@@ -209,13 +212,21 @@ class RopeResolver {
         given ? *given : growth <= 1 ? 1 : std::sqrt(1 + std::log(growth) / std::log(out_.table.original_context));
   }
 
+  // Marks the keys whose meaning the exact ones repeat.
+  void ReadStandardScaling() {
+    for (const char* key : {"type", "factor", "original_context_length", "yarn_beta_fast", "yarn_beta_slow", "attn_factor",
+                            "yarn_log_multiplier", "finetuned"}) {
+      reader_.IgnoreGguf(std::string("rope.scaling.") + key);
+    }
+  }
+
   void ScalingFromGguf() {
     scaling_origin_ = "rule: no scaling";
     if (local_) return;
-    std::string kind = reader_.Text({"rope_scaling.rope_type", "rope.scaling.type"}).value_or("none");
+    std::string kind = reader_.Text({"", "rope.scaling.type"}).value_or("none");
     if (kind != "none") scaling_origin_ = reader_.last_origin();
-    const auto factor = reader_.Real({"rope_scaling.factor", "rope.scaling.factor|rope.scale_linear"});
-    if (kind == "none" && reader_.Has({"rope_scaling.factor", "rope.scale_linear"})) kind = "linear";
+    const auto factor = reader_.Real({"", "rope.scaling.factor|rope.scale_linear"});
+    if (kind == "none" && reader_.Has({"", "rope.scale_linear"})) kind = "linear";
     if (kind == "linear" && factor.value_or(1) == 1) kind = "none";
     out_.table.scaling = kind;
     if (kind == "none") return;
@@ -223,18 +234,25 @@ class RopeResolver {
     if (kind == "longrope") {
       out_.table.original_context = OriginalContext();
       out_.table.factor = static_cast<double>(c_.max_positions) / out_.table.original_context;
-      out_.table.attention_factor = reader_.Real({"rope_scaling.attention_factor", "rope.scaling.attn_factor"}).value_or(1);
+      out_.table.attention_factor = reader_.Real({"", "rope.scaling.attn_factor"}).value_or(1);
       return;  // the factor sets are tensors: see Model
     }
     if (!factor || !(*factor > 0)) Refuse("rope.scaling.factor", "is missing or not positive");
     out_.table.factor = *factor;
     if (kind == "linear") return;
     out_.table.original_context = OriginalContext();
-    out_.table.beta_fast = reader_.Real({"rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"}).value_or(32);
-    out_.table.beta_slow = reader_.Real({"rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"}).value_or(1);
-    out_.table.truncate = reader_.Bool({"rope_scaling.truncate"}).value_or(true);
-    out_.table.attention_factor = reader_.Real({"rope_scaling.attention_factor", "rope.scaling.attn_factor"}).value_or(1) *
-                                  YarnMagnitude(*factor, 1);
+    out_.table.beta_fast = reader_.Real({"", "rope.scaling.yarn_beta_fast"}).value_or(32);
+    out_.table.beta_slow = reader_.Real({"", "rope.scaling.yarn_beta_slow"}).value_or(1);
+    const double given = reader_.Real({"", "rope.scaling.attn_factor"}).value_or(1);
+    const auto log_multiplier = reader_.Real({"", "rope.scaling.yarn_log_multiplier"});
+    if (log_multiplier && *log_multiplier != 0 && c_.latent.kv_rank > 0) {
+      // llama.cpp src/models/deepseek2.cpp: the key holds 0.1 * mscale_all_dim, and mscale is taken equal.
+      const double magnitude = given * YarnMagnitude(*factor, 10 * *log_multiplier);
+      c_.latent.score_scale = magnitude * magnitude;
+      out_.table.attention_factor = given;
+    } else {
+      out_.table.attention_factor = given * YarnMagnitude(*factor, 1);
+    }
   }
 
   ConfigReader& reader_;

@@ -225,7 +225,16 @@ class Applier {
 
 std::map<SlotKey, WeightRef> ApplyTransform(Transform transform, const ModelConfig& config,
                                             const std::vector<SlotKey>& keys, const TensorView& tensor) {
-  return Applier(config, keys, tensor).Run(transform);
+  const bool flat = tensor.dtype == DType::kAprQ8 || (tensor.dtype == DType::kAprQ4 && tensor.cols() % InfoOf(DType::kAprQ4).block_elems != 0);
+  if (!flat) return Applier(config, keys, tensor).Run(transform);
+  // One scale for the whole tensor, or blocks across rows: there are no rows to point at.
+  auto decoded = std::make_shared<Tensor>(DType::kF32, tensor.shape);
+  DecodeTensor(tensor, decoded->f32());
+  std::map<SlotKey, WeightRef> out = Applier(config, keys, decoded->view()).Run(transform);
+  for (auto& [key, weight] : out) {
+    if (weight.owned == nullptr) weight.owned = decoded;
+  }
+  return out;
 }
 
 std::vector<float> ReadSlot(const WeightRef& weight) { return ReadWeightF32(weight); }

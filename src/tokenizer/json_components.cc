@@ -85,21 +85,6 @@ class Fields {
   std::string type_;
 };
 
-std::string FromBase64(std::string_view text, const std::string& component) {
-  std::string out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    if (c == '=') break;
-    const char* alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char* at = std::char_traits<char>::find(alphabet, 64, c);
-    if (at == nullptr) FailField(component, "\"precompiled_charsmap\" is not base64");
-    bits = bits << 6 | static_cast<uint32_t>(at - alphabet);
-    if (++count % 4 != 1) out += static_cast<char>(bits >> (6 - 2 * ((count - 1) % 4)) & 0xFF);
-  }
-  return out;
-}
-
 PrependScheme SchemeOf(const Fields& fields) {
   const std::string name = fields.String("prepend_scheme", "always");
   // The older field says whether there is a space at all.
@@ -186,6 +171,21 @@ std::vector<TemplateItem> TemplateItems(const Fields& f) {
 }
 
 }  // namespace
+
+std::string FromBase64(std::string_view text, const std::string& component) {
+  std::string out;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    if (c == '=') break;
+    const char* alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char* at = std::char_traits<char>::find(alphabet, 64, c);
+    if (at == nullptr) FailField(component, "\"precompiled_charsmap\" is not base64");
+    bits = bits << 6 | static_cast<uint32_t>(at - alphabet);
+    if (++count % 4 != 1) out += static_cast<char>(bits >> (6 - 2 * ((count - 1) % 4)) & 0xFF);
+  }
+  return out;
+}
 
 NormalizerPtr NormalizerFromJson(const Json& json) {
   if (json.is_null()) return nullptr;

@@ -42,4 +42,7 @@ SpecialTemplate TemplateFromJson(const Json& json);
 std::vector<AddedToken> AddedTokensFromJson(const Json& json, const Vocabulary& vocabulary,
                                             std::vector<std::string>& notes);
 
+// The bytes of a base64 text; throws kInvalidFormat naming `component`.
+std::string FromBase64(std::string_view text, const std::string& component);
+
 }  // namespace apr

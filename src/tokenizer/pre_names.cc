@@ -187,4 +187,19 @@ const PreName* FindPreName(std::string_view name) {
   return nullptr;
 }
 
+const PreName* FindPreNameOf(const std::vector<std::string>& patterns, bool ignore_merges, bool nfc) {
+  const auto same = [&](const PreName& row) {
+    if (row.ignore_merges != ignore_merges || row.nfc != nfc) return false;
+    for (size_t i = 0; i < row.patterns.size(); ++i) {
+      const bool more = row.patterns[i] != nullptr;
+      if (more != (i < patterns.size()) || (more && patterns[i] != row.patterns[i])) return false;
+    }
+    return true;
+  };
+  for (const PreName& row : kNames) {
+    if (same(row)) return &row;
+  }
+  return nullptr;
+}
+
 }  // namespace apr

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace apr {
 
@@ -19,5 +21,7 @@ struct PreName {
 
 // nullptr for an unknown name.
 const PreName* FindPreName(std::string_view name);
+// The first name that stands for these patterns in this order; nullptr if none does.
+const PreName* FindPreNameOf(const std::vector<std::string>& patterns, bool ignore_merges, bool nfc);
 
 }  // namespace apr

@@ -65,6 +65,12 @@ def apr(entries, metadata, flags=0x0400, compress=None):
     return whole + struct.pack("<I", zlib.crc32(whole))
 
 
+def imatrix_dat(calls, values, name=b"blk.0.attn_q.weight", tail=b""):
+    """The older form of an importance matrix with one entry."""
+    return (struct.pack("<ii", 1, len(name)) + name + struct.pack("<ii", calls, len(values))
+            + struct.pack(f"<{len(values)}f", *values) + tail)
+
+
 def lz4_literals(raw):
     """One raw LZ4 block of literals alone, with the size in front."""
     rest, lengths = len(raw) - 15, b""
@@ -94,6 +100,11 @@ def main():
                                apr(entries[:1], meta, 0x0401)],
         "stage": [b"\0APRT" + struct.pack("<IIff", 3, 2, 1.0, float("nan")),
                        b"\1" + json.dumps(manifest).encode()],
+        "imatrix": [imatrix_dat(2, [1.0, 2.0, 3.0, 4.0], tail=struct.pack("<ii", 7, 4) + b"text"),
+                    struct.pack("<ii", 1, -5),
+                    struct.pack("<ii", 1, 1) + b"w" + struct.pack("<ii", 1, 2**31 - 1),
+                    imatrix_dat(2, [1.0, 2.0, 3.0, 4.0])[:-3],
+                    imatrix_dat(0, [float("nan")])],
         "json": [b"\0" + json.dumps(index).encode(), b"\1" + json.dumps(config).encode()],
     }
     for target, inputs in seeds.items():

@@ -1,0 +1,148 @@
+// export, convert, import, quantize, merge, stamp, shard and unshard from outside.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/json.h"
+#include "cli/program_under_test.h"
+#include "format/model_file.h"
+
+namespace apr {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kChat = APR_SOURCE_DIR "/testdata/model/tiny-chat";
+const std::string kLlama = APR_SOURCE_DIR "/testdata/model/llama";
+const std::string kQwen = APR_SOURCE_DIR "/testdata/model/qwen3";
+
+void Ok(std::vector<std::string> arguments) {
+  const ProgramResult result = RunApr(std::move(arguments));
+  EXPECT_EQ(result.code, 0) << result.err;
+}
+
+std::string Logits(const std::string& model, const ScratchFolder& scratch) {
+  const std::string out = scratch / "logits.npy";
+  Ok({"logits", model, "--ids", "1,87,85,267,201,57,283", "--out", out, "--force"});
+  return ReadText(out);
+}
+
+TEST(Convert, AnyContainerToAnyOther) {
+  const ScratchFolder scratch("convert");
+  const std::string expected = Logits(kChat, scratch);
+  const std::string text = RunApr({"tokenize", kChat, "The cat sat"}).out;
+  Ok({"convert", kChat, "-o", scratch / "a.gguf"});
+  Ok({"convert", scratch / "a.gguf", "-o", scratch / "b.apr"});
+  Ok({"convert", scratch / "b.apr", "-o", scratch / "c"});
+  Ok({"convert", scratch / "c", "-o", scratch / "d.apr"});
+  Ok({"convert", scratch / "d.apr", "-o", scratch / "e.gguf"});
+  Ok({"convert", scratch / "e.gguf", "-o", scratch / "f"});
+  for (const char* name : {"a.gguf", "b.apr", "c", "d.apr", "e.gguf", "f"}) {
+    EXPECT_EQ(Logits(scratch / name, scratch), expected) << name;
+    EXPECT_EQ(RunApr({"tokenize", scratch / name, "The cat sat"}).out, text) << name;
+  }
+  // Twice the same input gives the same bytes.
+  Ok({"convert", scratch / "a.gguf", "-o", scratch / "b2.apr"});
+  EXPECT_EQ(ReadText(scratch / "b.apr"), ReadText(scratch / "b2.apr"));
+}
+
+TEST(Convert, TemplateAndSettingsTravel) {
+  const ScratchFolder scratch("settings");
+  Ok({"convert", kChat, "-o", scratch / "a.gguf"});
+  Ok({"convert", scratch / "a.gguf", "-o", scratch / "b"});
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
+    if (!fs::exists(kChat + "/" + name)) continue;
+    EXPECT_EQ(ReadText(kChat + "/" + name), ReadText(scratch / (std::string("b/") + name))) << name;
+  }
+  const std::string messages = scratch / "messages.json";
+  WriteText(messages, R"([{"role": "user", "content": "hello"}])");
+  const ProgramResult before = RunApr({"template", kChat, "--messages", messages});
+  EXPECT_EQ(before.code, 0) << before.err;
+  EXPECT_EQ(RunApr({"template", scratch / "a.gguf", "--messages", messages}).out, before.out);
+}
+
+TEST(Convert, RefusesWhatExistsAndWhatItCannotSay) {
+  const ScratchFolder scratch("refuse");
+  WriteText(scratch / "a.gguf", "mine");
+  EXPECT_EQ(RunApr({"convert", kLlama, "-o", scratch / "a.gguf"}).code, 5);
+  EXPECT_EQ(ReadText(scratch / "a.gguf"), "mine");
+  Ok({"convert", kLlama, "-o", scratch / "a.gguf", "--force"});
+  EXPECT_EQ(RunApr({"convert", kLlama, "-o", scratch / "a.onnx"}).code, 2);
+  EXPECT_EQ(RunApr({"export", kLlama, "--format", "onnx", "-o", scratch / "x"}).code, 2);
+  EXPECT_EQ(RunApr({"quantize", kLlama, "-s", "Q9", "-o", scratch / "q.gguf"}).code, 2);
+  EXPECT_EQ(RunApr({"quantize", kLlama, "-s", "Q4_0", "--tensor-type", "nothing_like_it=Q8_0", "-o", scratch / "q.gguf"}).code, 2);
+  EXPECT_EQ(RunApr({"quantize", kLlama, "-s", "Q4_K_M", "--format", "safetensors", "-o", scratch / "q"}).code, 5);
+  EXPECT_EQ(RunApr({"import", kLlama, "-o", scratch / "i.apr", "--enforce-provenance"}).code, 5);
+  EXPECT_EQ(scratch.Names(), std::vector<std::string>{"a.gguf"});
+}
+
+TEST(Quantize, PlanAndResultAgree) {
+  const ScratchFolder scratch("quantize");
+  const Json plan = RunApr({"--json", "quantize", kQwen, "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "--plan"}).Document();
+  Ok({"quantize", kQwen, "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "-o", scratch / "q.gguf"});
+  const auto file = ModelFile::Open(scratch / "q.gguf");
+  ASSERT_EQ(plan["tensors"].size(), file->tensors().size());
+  for (const Json& each : plan["tensors"]) {
+    const TensorInfo* info = file->Find(each["name"].get<std::string>());
+    ASSERT_NE(info, nullptr);
+    EXPECT_EQ(each["to"], NameOf(info->dtype)) << info->name;
+    EXPECT_EQ(each["size_bytes"], info->bytes) << info->name;
+  }
+  EXPECT_EQ(file->Meta("general.file_type")->AsInt(), 17);
+  // One thread or several: the same bytes.
+  Ok({"quantize", kQwen, "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "-o", scratch / "one.gguf", "--threads", "1"});
+  EXPECT_EQ(ReadText(scratch / "q.gguf"), ReadText(scratch / "one.gguf"));
+  // From a GGUF, tensor by tensor.
+  Ok({"convert", kQwen, "-o", scratch / "f.gguf"});
+  Ok({"quantize", scratch / "f.gguf", "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "-o", scratch / "g.gguf"});
+  const auto direct = ModelFile::Open(scratch / "g.gguf");
+  for (const TensorInfo& info : file->tensors()) {
+    const TensorInfo* other = direct->Find(info.name);
+    ASSERT_NE(other, nullptr);
+    const Bytes a = file->View(info).bytes, b = direct->View(*other).bytes;
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end())) << info.name;
+  }
+}
+
+TEST(Stamp, ChangesWhatIsSaidAndNothingElse) {
+  const ScratchFolder scratch("stamp");
+  Ok({"convert", kChat, "-o", scratch / "a.apr"});
+  Ok({"stamp", scratch / "a.apr", "--license", "apache-2.0", "--data-source", "made up", "-o", scratch / "b.apr"});
+  Ok({"stamp", scratch / "b.apr", "--license", "apache-2.0", "--data-source", "made up", "-o", scratch / "c.apr"});
+  EXPECT_EQ(ReadText(scratch / "b.apr"), ReadText(scratch / "c.apr"));
+  EXPECT_EQ(ModelFile::Open(scratch / "b.apr")->Meta("license")->AsString(), "apache-2.0");
+  EXPECT_EQ(Logits(scratch / "b.apr", scratch), Logits(kChat, scratch));
+  EXPECT_EQ(RunApr({"stamp", scratch / "a.apr", "-o", scratch / "d.apr"}).code, 2) << "an empty patch";
+}
+
+TEST(Shard, PartsAndBackAreTheSameBytes) {
+  const ScratchFolder scratch("shard");
+  Ok({"quantize", kChat, "-s", "F16", "-o", scratch / "m.gguf"});
+  Ok({"convert", kChat, "-o", scratch / "m.apr"});
+  // A megabyte is the smallest limit; the tiny model gets no second part from it, so parts are counted below.
+  for (const char* name : {"m.gguf", "m.apr"}) {
+    const std::string parts = scratch / (std::string("parts-") + name);
+    const ProgramResult made = RunApr({"--json", "shard", scratch / name, "--max-shard-size", "1", "-o", parts});
+    ASSERT_EQ(made.code, 0) << made.err;
+    const Json files = made.Document()["files"];
+    const std::string whole = name == std::string("m.apr") ? files.back() : files.front();
+    Ok({"unshard", whole, "-o", scratch / (std::string("whole-") + name)});
+    EXPECT_EQ(ReadText(scratch / (std::string("whole-") + name)), ReadText(scratch / name)) << name;
+  }
+}
+
+TEST(Merge, OfAModelWithItselfIsTheModel) {
+  const ScratchFolder scratch("merge");
+  const std::string expected = Logits(kLlama, scratch);
+  for (const char* strategy : {"average", "slerp"}) {
+    Ok({"merge", kLlama, kLlama, "--strategy", strategy, "-o", scratch / strategy});
+    EXPECT_EQ(Logits(scratch / strategy, scratch), expected) << strategy;
+  }
+  EXPECT_EQ(RunApr({"merge", kLlama, kChat, "-o", scratch / "x"}).code, 6) << "models of different sizes";
+  EXPECT_EQ(RunApr({"merge", kLlama, kLlama, "--strategy", "ties", "-o", scratch / "x"}).code, 2) << "no base model";
+  Ok({"merge", kLlama, kLlama, "--strategy", "weighted", "--weights", "1,3", "--plan"});
+}
+
+}  // namespace
+}  // namespace apr
