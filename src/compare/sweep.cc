@@ -225,7 +225,9 @@ class Sweep {
   }
 
   void Threads() {
-    for (const int threads : {1, 2, 3, 5, ThreadPool::HardwareThreads() + 1}) {
+    std::vector<int> counts = {1, 2, 3, 5};
+    if (const int more = ThreadPool::HardwareThreads() + 1; std::ranges::find(counts, more) == counts.end()) counts.push_back(more);
+    for (const int threads : counts) {
       SessionOptions options = options_;
       options.compute.threads = threads;
       Compare(fmt::format("{} thread{}", threads, threads == 1 ? "" : "s"), "the prompt in one pass", ids_, base_, options, OnePass);

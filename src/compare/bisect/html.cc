@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* kStyle = R"css(
 :root { color-scheme: light dark; --bg: #fbfbfa; --fg: #1c2024; --soft: #5f6873; --line: #dcdfe3; --card: #ffffff;
-  --ok: #18794e; --bad: #c62a2f; --warn: #915930; --mark: #c62a2f; --cell0: #e6f4ec; --cell1: #c4e8d1; --none: #eceef0; }
+  --ok: #18794e; --bad: #c62a2f; --warn: #915930; --mark: #14171a; --cell0: #e6f4ec; --cell1: #c4e8d1; --none: #eceef0; }
 @media (prefers-color-scheme: dark) { :root { --bg: #111315; --fg: #e8eaed; --soft: #9aa3ad; --line: #2b3036; --card: #181b1e;
   --ok: #4cc38a; --bad: #ff6369; --warn: #f1a10d; --mark: #ffd5d5; --cell0: #12291e; --cell1: #1b4332; --none: #1d2125; } }
 * { box-sizing: border-box; }

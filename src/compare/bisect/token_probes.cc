@@ -2,16 +2,53 @@
 #include "compare/bisect/token_probes.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "base/bytes.h"
+#include "tokenizer/recombine.h"
+#include "tokenizer/tokenizer_parts.h"
 
 namespace apr::bisect {
 namespace {
 
 constexpr int32_t kSample = 4000;        // pieces, where the vocabularies agree
-constexpr int32_t kThorough = 400000;    // pieces, where they do not
+constexpr int32_t kThorough = 30000;     // pieces, where they do not
 constexpr size_t kMaxDiffering = 20000;  // pieces spelled otherwise that are tried
+constexpr size_t kMaxMerges = 400;       // merges of other rank that are tried
+constexpr int kNeighbours = 8;           // competitors of one merge on either side
+
+using SpelledMerge = std::pair<std::string, std::string>;
+
+const BpeModel* BpeOf(const Tokenizer& tokenizer) { return dynamic_cast<const BpeModel*>(tokenizer.parts().model.get()); }
+
+std::map<SpelledMerge, size_t> Ranks(const std::vector<SpelledMerge>& merges) {
+  std::map<SpelledMerge, size_t> out;
+  for (size_t rank = 0; rank < merges.size(); ++rank) out[merges[rank]] = rank;
+  return out;
+}
+
+// Merges that only one side has; else those that stand at another place of an equally long list.
+std::vector<SpelledMerge> OtherRank(const std::vector<SpelledMerge>& a, const std::vector<SpelledMerge>& b) {
+  std::vector<SpelledMerge> out;
+  const std::set<SpelledMerge> in_a(a.begin(), a.end()), in_b(b.begin(), b.end());
+  const auto add = [&](const SpelledMerge& merge) {
+    if (out.size() < kMaxMerges) out.push_back(merge);
+  };
+  for (const SpelledMerge& merge : a) {
+    if (!in_b.contains(merge)) add(merge);
+  }
+  for (const SpelledMerge& merge : b) {
+    if (!in_a.contains(merge)) add(merge);
+  }
+  for (size_t i = 0; out.size() < kMaxMerges && i < std::min(a.size(), b.size()) && a.size() == b.size(); ++i) {
+    if (a[i] != b[i]) add(a[i]);
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -79,6 +116,44 @@ std::vector<std::string> VocabularyTexts(const Tokenizer& a, const Tokenizer& b,
   const int32_t stride = std::max(1, size / (thorough ? kThorough : kSample));
   for (int32_t id = 0; id < size; id += stride) {
     if (!a.IsAdded(id)) add(a.TokenBytes(id));
+  }
+  return out;
+}
+
+std::vector<std::string> MergeTexts(const Tokenizer& a, const Tokenizer& b) {
+  if (BpeOf(a) == nullptr || BpeOf(b) == nullptr) return {};
+  const std::vector<SpelledMerge> in_a = SpelledMerges(*BpeOf(a)), in_b = SpelledMerges(*BpeOf(b));
+  const std::map<SpelledMerge, size_t> rank_a = Ranks(in_a), rank_b = Ranks(in_b);
+  // Ranks of the merges that a piece takes part in, as the right one and as the left one.
+  std::unordered_map<std::string, std::vector<size_t>> by_right, by_left;
+  for (size_t rank = 0; rank < in_a.size(); ++rank) {
+    by_right[in_a[rank].second].push_back(rank);
+    by_left[in_a[rank].first].push_back(rank);
+  }
+  std::vector<std::string> out;
+  const auto add = [&](const std::string& x, const std::string& y, const std::string& z) {
+    std::string text;
+    for (const std::string* piece : {&x, &y, &z}) {
+      const auto id = piece->empty() ? std::nullopt : a.PieceToId(*piece);
+      if (id) text += a.TokenBytes(*id);
+    }
+    if (!text.empty() && IsValidUtf8(text)) out.push_back(std::move(text));
+  };
+  for (const SpelledMerge& merge : OtherRank(in_a, in_b)) {
+    const auto& [left, right] = merge;
+    add(left, right, "");
+    const auto of = [&](const std::map<SpelledMerge, size_t>& ranks) {
+      const auto it = ranks.find(merge);
+      return it == ranks.end() ? in_a.size() : it->second;
+    };
+    const auto [low, high] = std::minmax(of(rank_a), of(rank_b));
+    // A neighbour's merge that ranks between the two places comes first on one side only.
+    const auto between = [&, low = low, high = high](const std::vector<size_t>& ranks, const auto& use) {
+      auto it = std::ranges::lower_bound(ranks, low);
+      for (int i = 0; i < kNeighbours && it != ranks.end() && *it <= high; ++i, ++it) use(in_a[*it]);
+    };
+    between(by_right[left], [&](const SpelledMerge& other) { add(other.first, left, right); });
+    between(by_left[right], [&](const SpelledMerge& other) { add(left, right, other.second); });
   }
   return out;
 }

@@ -17,6 +17,10 @@ const std::vector<std::string>& FixedTexts();
 // every piece that B spells otherwise under its id, and of the rest all (`thorough`) or a sample.
 std::vector<std::string> VocabularyTexts(const Tokenizer& a, const Tokenizer& b, bool thorough);
 
+// Texts in which merges that the two rank otherwise, or that only one has, meet a neighbour they compete
+// with. Nothing for models without merges.
+std::vector<std::string> MergeTexts(const Tokenizer& a, const Tokenizer& b);
+
 struct Conversation {
   std::string name;  // "user", "system and user", "three turns", "tools"
   bool generation_prompt = true;

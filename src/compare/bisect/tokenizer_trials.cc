@@ -61,7 +61,18 @@ bool SameMerges(const TokenModel& a, const TokenModel& b) {
   if (bpe_a != nullptr && bpe_b != nullptr) {
     if (bpe_a->rules().digest() == bpe_b->rules().digest() && bpe_a->rules().skipped().empty() && bpe_b->rules().skipped().empty())
       return true;
-    return SpelledMerges(*bpe_a) == SpelledMerges(*bpe_b);
+    // A merge of a piece that only one side has goes with the piece.
+    const auto shared = [&](const BpeModel& model) {
+      std::vector<std::pair<std::string, std::string>> merges = SpelledMerges(model);
+      const size_t prefix = model.options().continuing_subword_prefix.size();
+      std::erase_if(merges, [&](const auto& merge) {
+        const std::string result = merge.first + merge.second.substr(std::min(prefix, merge.second.size()));
+        const auto in_both = [&](const std::string& piece) { return a.vocabulary().Find(piece) && b.vocabulary().Find(piece); };
+        return !in_both(merge.first) || !in_both(merge.second) || !in_both(result);
+      });
+      return merges;
+    };
+    return shared(*bpe_a) == shared(*bpe_b);
   }
   const auto scores = [](const TokenModel& model) {
     std::map<std::string_view, std::pair<double, int>> out;
@@ -101,6 +112,9 @@ class Search {
     for (const std::string& text : first) AddProbe(text);
     for (const std::string& text : FixedTexts()) AddProbe(text);
     for (const std::string& text : VocabularyTexts(a, b, !alike)) AddProbe(text);
+    if (!same_merges_) {
+      for (const std::string& text : MergeTexts(a, b)) AddProbe(text);
+    }
   }
 
   TokenizerComparison Run() {
@@ -120,6 +134,9 @@ class Search {
 
  private:
   void AddProbe(const std::string& text) {
+    // A literal space mark: each container of a SentencePiece vocabulary has its own way with it.
+    const bool marked = text.find(kSpaceMark) != std::string::npos;
+    if (marked && a_.description().source != b_.description().source && a_.parts().byte_level == nullptr) return;
     probes_.push_back({text, true, Encode(a_, text, true)});
     if (!IsJson(a_) || !IsJson(b_)) return;
     Ids plain = Encode(a_, text, false);

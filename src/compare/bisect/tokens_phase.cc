@@ -10,6 +10,7 @@
 #include "compare/bisect/bisection.h"
 #include "compare/bisect/special_trials.h"
 #include "compare/bisect/tokenizer_trials.h"
+#include "tokenizer/recombine.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace apr::bisect {
@@ -67,15 +68,16 @@ Finding Unloadable(Bisection& b) {
   place.error = 1.0;
   place.floor = 0.0;
   place.note = std::string("B's tokenizer cannot be loaded: ") + b.b.tokenizer_problem->what();
+  if (std::string_view(CauseOfProblem(place.key)) != "pretokenizer" || b.b.file->container() == Container::kSafetensors) return finding;
   const std::string pre = b.a.tokenizer->description().pre_name;
-  if (std::string_view(CauseOfProblem(place.key)) != "pretokenizer" || pre.empty()) return finding;
   try {
-    const Tokenizer repaired(LoadModelMetadata(*b.b.file, pre));
-    if (!CompareTokenizers(*b.a.tokenizer, repaired, {}, false).findings.empty()) return finding;
+    const Tokenizer loaded(LoadModelMetadata(*b.b.file, pre.empty() ? "gpt-2" : pre));
+    const auto repaired = Recombine(loaded, *b.a.tokenizer, kPartPreTokenizer | kPartNormalizer | kPartOptions | kPartPrefixSpace);
+    if (!CompareTokenizers(*b.a.tokenizer, *repaired, {}, false).findings.empty()) return finding;
     const MetaValue* value = b.b.file->Meta(place.key);
     const auto name = value == nullptr ? std::nullopt : value->AsString();
-    finding.cause = Cause{.name = "pretokenizer", .a = pre, .b = name ? Json(std::string(*name)) : Json(),
-                          .evidence = place.note + " With A's name all ids are equal.", .error_before = 1.0,
+    finding.cause = Cause{.name = "pretokenizer", .a = pre.empty() ? b.a.tokenizer->description().pre_tokenizer : pre, .b = name ? Json(std::string(*name)) : Json(),
+                          .evidence = place.note + " With A's pre-tokenizer all ids are equal.", .error_before = 1.0,
                           .error_after = 0.0, .fix = "write A's " + place.key + " into B"};
   } catch (const Error&) {  // not to blame alone
   }

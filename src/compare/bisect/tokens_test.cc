@@ -151,6 +151,20 @@ const std::vector<Fault>& Faults() {
       {"merges", "byte-bpe", "tokenizer.json", [](Json& j) { std::swap(j["model"]["merges"][0], j["model"]["merges"][40]); }},
       {"merges", "byte-bpe", "tokenizer.json", [](Json& j) { j["model"]["merges"].erase(60); }},
       {"merges", "spm-bpe", "tokenizer.json", [](Json& j) { j["model"]["merges"].erase(10); }},
+      // A piece under another name takes the merge that makes it with it: one fault.
+      {"vocabulary", "byte-bpe", "tokenizer.json", [](Json& j) {
+         const Json merge = j["model"]["merges"].back();
+         const std::string piece = merge[0].get<std::string>() + merge[1].get<std::string>();
+         j["model"]["merges"].erase(j["model"]["merges"].size() - 1);
+         Json vocabulary = Json::object();
+         for (const auto& [name, id] : j["model"]["vocab"].items()) vocabulary[name == piece ? piece + "xq" : name] = id;
+         j["model"]["vocab"] = vocabulary;
+       }},
+      {"merges", "byte-bpe", "tokenizer.json", [](Json& j) {
+         // Words that are pieces stay whole: only words of several pieces show it.
+         j["model"]["ignore_merges"] = true;
+         std::swap(j["model"]["merges"][3], j["model"]["merges"][90]);
+       }},
       {"pretokenizer", "byte-bpe", "tokenizer.json", [](Json& j) {
          j["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
        }},

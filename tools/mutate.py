@@ -1,0 +1,149 @@
+"""Mutation testing: changes one comparison, constant or connective at a time, builds one test, runs it.
+
+A mutant that the test does not notice survives: either a test is missing, or the change means nothing.
+    tools/mutate.py src/compare/parity.cc --target parity_test [--sample 40] [--seed 1]
+The source file is put back after every mutant, also when interrupted.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Blanks on both sides tell an operator from a template bracket or an arrow.
+OPERATORS = {
+    " < ": [" <= "], " <= ": [" < "], " > ": [" >= "], " >= ": [" > "], " == ": [" != "], " != ": [" == "],
+    " && ": [" || "], " || ": [" && "],
+}
+NUMBER = re.compile(r"(?<![\w.\"'])(\d+\.\d+(?:e-?\d+)?|\d+e-?\d+|\d+)(?![\w.\"'])")
+WORDS = {"true": "false", "false": "true", "continue;": "break;"}
+
+
+@dataclasses.dataclass
+class Mutant:
+    line: int  # from 1
+    begin: int
+    end: int
+    text: str
+
+    def describe(self, lines: list[str]) -> str:
+        old = lines[self.line - 1]
+        return f"{self.line}: {old.strip()}  ->  {(old[:self.begin] + self.text + old[self.end:]).strip()}"
+
+
+def blank_strings(line: str) -> str:
+    """The line with texts in quotes and a comment at its end replaced by blanks."""
+    line = re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\'', lambda m: " " * len(m.group()), line)
+    comment = line.find("//")
+    return line if comment < 0 else line[:comment] + " " * (len(line) - comment)
+
+
+def changed_number(text: str) -> str:
+    if re.fullmatch(r"\d+", text):
+        return str(int(text) + 1)
+    return repr(float(text) * 1.5 + (0.1 if float(text) == 0 else 0))
+
+
+def mutants_of_line(number: int, line: str) -> list[Mutant]:
+    code = blank_strings(line)
+    if code.lstrip().startswith(("#", "namespace", "template", "using")):
+        return []
+    out = []
+    for operator, others in OPERATORS.items():
+        for match in re.finditer(re.escape(operator), code):
+            out += [Mutant(number, match.start(), match.end(), other) for other in others]
+    for match in NUMBER.finditer(code):
+        out.append(Mutant(number, match.start(), match.end(), changed_number(match.group())))
+    for word, other in WORDS.items():
+        for match in re.finditer(rf"\b{re.escape(word)}", code):
+            out.append(Mutant(number, match.start(), match.end(), other))
+    return out
+
+
+def find_mutants(lines: list[str]) -> list[Mutant]:
+    out = []
+    in_raw_text = False
+    for number, line in enumerate(lines, 1):
+        if 'R"' in line and line.count(')"') == 0:
+            in_raw_text = True
+        if not in_raw_text:
+            out += mutants_of_line(number, line)
+        elif re.search(r'\)\w*"', line):
+            in_raw_text = False
+    return out
+
+
+def judge(target: str, build: pathlib.Path, limit: float) -> str:
+    """"killed", "survived", or "no program" where the mutant does not compile."""
+    if subprocess.run(["nice", "ninja", "-C", str(build), target], capture_output=True).returncode != 0:
+        return "no program"
+    binary = next(p for p in build.rglob(target) if p.is_file())
+    try:
+        result = subprocess.run(["nice", str(binary), "--gtest_brief=1", "--gtest_fail_fast"], cwd=ROOT, capture_output=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return "killed"
+    return "survived" if result.returncode == 0 else "killed"
+
+
+def run(path: pathlib.Path, mutants: list[Mutant], target: str, build: pathlib.Path, until: float) -> tuple[dict, list[str]]:
+    original = path.read_text()
+    lines = original.splitlines(keepends=True)
+    counts = {"killed": 0, "survived": 0, "no program": 0}
+    survivors = []
+    if judge(target, build, 600) != "survived":
+        sys.exit(f"{target} fails without any change")
+    start = time.monotonic()
+    subprocess.run([str(next(p for p in build.rglob(target) if p.is_file()))], cwd=ROOT, capture_output=True)
+    limit = 10 + 10 * (time.monotonic() - start)
+    try:
+        for mutant in mutants:
+            if time.monotonic() > until:
+                break
+            old = lines[mutant.line - 1]
+            changed = lines[:]
+            changed[mutant.line - 1] = old[:mutant.begin] + mutant.text + old[mutant.end:]
+            path.write_text("".join(changed))
+            verdict = judge(target, build, limit)
+            counts[verdict] += 1
+            if verdict == "survived":
+                survivors.append(mutant.describe(lines))
+                print(f"survived  {path.relative_to(ROOT)}:{survivors[-1]}", flush=True)
+    finally:
+        path.write_text(original)
+    return counts, survivors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=pathlib.Path)
+    parser.add_argument("--target", required=True, help="the test binary, also its build target")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/release")
+    parser.add_argument("--sample", type=int, default=0, help="so many mutants of each file, chosen by --seed; 0: all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=600)
+    parser.add_argument("--list", action="store_true", help="print the mutants and build nothing")
+    args = parser.parse_args()
+    until = time.monotonic() + 60 * args.minutes
+    total = 0
+    for path in (p.resolve() for p in args.files):
+        lines = path.read_text().splitlines(keepends=True)
+        mutants = find_mutants(lines)
+        if args.sample:
+            mutants = sorted(random.Random(args.seed).sample(mutants, min(args.sample, len(mutants))), key=lambda m: (m.line, m.begin))
+        if args.list:
+            print("\n".join(m.describe(lines) for m in mutants))
+            continue
+        counts, survivors = run(path, mutants, args.target, args.build, until)
+        total += len(survivors)
+        print(f"{path.relative_to(ROOT)}: {counts['killed']} killed, {counts['survived']} survived, {counts['no program']} did not compile", flush=True)
+    return 1 if total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
