@@ -143,6 +143,15 @@ ScanCounts Scan(const ScanPiece& piece) {
     return out;
   }
   const uint64_t row_bytes = RunBytes(piece.dtype, piece.cols);
+  // Rows that touch are one run; only where it has zeros enough for a row of them do rows matter.
+  if (piece.scale != 0 && piece.cols % InfoOf(piece.dtype).block_elems == 0) {
+    RunCounts run;
+    scan(piece.bytes.data(), piece.rows * piece.cols, run);
+    if (!piece.has_rows || run.zeros < static_cast<uint64_t>(piece.cols)) {
+      Add(out, run, piece.first_element);
+      return out;
+    }
+  }
   for (int64_t row = 0; row < piece.rows; ++row) {
     RunCounts run;
     if (piece.scale == 0) run.zeros = static_cast<uint64_t>(piece.cols);
