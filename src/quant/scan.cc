@@ -62,6 +62,14 @@ ScanPiece WholePiece(const TensorView& view) {
   return piece;
 }
 
+// A row of nothing but zeros begins with some: the rest need be looked at only then.
+bool BeginsWithZeros(const ScanPiece& piece, RunScanner scan, const std::byte* row) {
+  const int64_t count = std::min<int64_t>(piece.cols, std::max<int64_t>(InfoOf(piece.dtype).block_elems, 4));
+  RunCounts run;
+  scan(row, count, run);
+  return run.zeros == static_cast<uint64_t>(count);
+}
+
 void Add(ScanCounts& out, const RunCounts& run, int64_t first_element) {
   out.zeros += run.zeros;
   out.nan += run.nan;
@@ -143,20 +151,19 @@ ScanCounts Scan(const ScanPiece& piece) {
     return out;
   }
   const uint64_t row_bytes = RunBytes(piece.dtype, piece.cols);
-  // Rows that touch are one run; only where it has zeros enough for a row of them do rows matter.
-  if (piece.scale != 0 && piece.cols % InfoOf(piece.dtype).block_elems == 0) {
+  const bool touching = piece.scale != 0 && piece.cols % InfoOf(piece.dtype).block_elems == 0;
+  if (touching) {  // rows without padding are one run
     RunCounts run;
     scan(piece.bytes.data(), piece.rows * piece.cols, run);
-    if (!piece.has_rows || run.zeros < static_cast<uint64_t>(piece.cols)) {
-      Add(out, run, piece.first_element);
-      return out;
-    }
+    Add(out, run, piece.first_element);
+    if (!piece.has_rows || run.zeros < static_cast<uint64_t>(piece.cols)) return out;
   }
   for (int64_t row = 0; row < piece.rows; ++row) {
+    const std::byte* bytes = piece.bytes.data() + static_cast<uint64_t>(row) * row_bytes;
     RunCounts run;
     if (piece.scale == 0) run.zeros = static_cast<uint64_t>(piece.cols);
-    else scan(piece.bytes.data() + static_cast<uint64_t>(row) * row_bytes, piece.cols, run);
-    Add(out, run, piece.first_element + row * piece.cols);
+    else if (!touching || BeginsWithZeros(piece, scan, bytes)) scan(bytes, piece.cols, run);
+    if (!touching) Add(out, run, piece.first_element + row * piece.cols);
     if (!piece.has_rows || run.zeros != static_cast<uint64_t>(piece.cols)) continue;
     ++out.zero_rows;
     if (out.first_zero_row < 0) out.first_zero_row = piece.first_row + row;
