@@ -136,7 +136,7 @@ std::string ExtendRope(const RopeTableAttributes& t, bool per_type, MetaBuilder&
   if (t.scaling == "none") return group;
   real("factor", t.factor);
   if (t.scaling == "linear") return group;
-  real("original_max_position_embeddings", t.original_context);
+  if (t.scaling != "longrope") real("original_max_position_embeddings", t.original_context);  // has a standard key
   if (t.scaling == "llama3") {
     real("low_freq_factor", t.low_freq_factor);
     real("high_freq_factor", t.high_freq_factor);

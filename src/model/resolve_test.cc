@@ -20,7 +20,7 @@ class Variant {
  public:
   explicit Variant(const std::string& name)
       : from_(fs::path(APR_SOURCE_DIR "/testdata/model") / name),
-        path_(fs::temp_directory_path() / ("apr-resolve-test-" + std::to_string(getpid()))) {
+        path_(fs::temp_directory_path() / ("apr-resolve-test-" + std::to_string(getpid()) + "-" + std::to_string(count_++))) {
     fs::create_directories(path_);
     for (const auto& entry : fs::directory_iterator(from_)) {
       const std::string file = entry.path().filename().string();
@@ -49,6 +49,7 @@ class Variant {
  private:
   fs::path from_;
   fs::path path_;
+  static inline int count_ = 0;  // several may live at a time
 };
 
 const char* const kModels[] = {"llama", "mistral", "qwen2", "qwen3", "gemma3", "gemma2", "granite", "olmoe", "mixtral",

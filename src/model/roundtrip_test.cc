@@ -35,7 +35,8 @@ class TempFolder {
 std::vector<float> Logits(const Model& model) {
   const auto executor = Executor::Create(ExecutorKind::kCpu, model.bound(), {.threads = 1, .precision = Precision::kExact});
   std::vector<int32_t> ids;
-  for (int32_t i = 0; i < 70; ++i) ids.push_back((i * 37 + 5) % static_cast<int32_t>(model.config().vocab_size));
+  const int64_t count = model.config().learned_positions ? std::min<int64_t>(70, model.config().max_positions) : 70;
+  for (int32_t i = 0; i < count; ++i) ids.push_back((i * 37 + 5) % static_cast<int32_t>(model.config().vocab_size));
   const Chunk chunk{executor->NewSequence(), ids, static_cast<int64_t>(ids.size())};
   const Tensor out = executor->Forward({&chunk, 1});
   return {out.f32().begin(), out.f32().end()};

@@ -116,13 +116,13 @@ std::vector<std::string> KeysThatMatter(const ModelFile& file, std::string_view 
     return out;
   }
   if (file.container() != Container::kSafetensors || file.config() == nullptr) return out;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (const auto it = file.config()->find(key); it != file.config()->end()) AddRopeKeys(key, *it, out);
+  }
   for (const std::string& key : unread) {
     const auto it = file.config()->find(key);
     if (it == file.config()->end() || IsKnown(architecture, key, *it)) continue;
     if (SpeaksOfTheForwardPass(key)) out.push_back(key);
-  }
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (const auto it = file.config()->find(key); it != file.config()->end()) AddRopeKeys(key, *it, out);
   }
   return out;
 }
