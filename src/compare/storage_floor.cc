@@ -27,7 +27,7 @@ constexpr int64_t kMostKept = 65536;
 // much of the largest of a run.
 constexpr double kF32Rounding = 0x1p-22;
 
-// Measured on healthy pairs (docs/numerics.md, "When a weight is explained by its type").
+// Chosen with room over what the healthy pairs of weight_search_test.cc need; not fitted.
 constexpr double kPeakMargin = 6.0;              // largest single error over the RMS error of its 32
 constexpr double kBlockMargin = 3.5;             // RMS error of 32 elements over what storing causes
 constexpr double kPlainRatio = 2.2;              // truncation doubles the error of rounding

@@ -1,6 +1,5 @@
 // Whether two tensors are as close as the types they are stored in must make them: element by element for
-// plain floats, block by block for quantised types, never by one mean alone. docs/numerics.md has the
-// measured margins and how often they are wrong.
+// plain floats, block by block for quantised types, never by one mean alone.
 #pragma once
 
 #include <cstdint>

@@ -444,6 +444,12 @@ ResolvedConfig ResolveConfig(const ModelFile& file) {
     for (const Architecture& other : AllArchitectures()) {
       if (exact_type == nullptr && other.gguf == type && number(".expert_gating_func") == kSigmoid && other.moe_scoring == "sigmoid") arch = &other;
     }
+    // Llama and Mistral share a name too: a file that states a window is of the one that has windows.
+    if (exact_type == nullptr && arch != nullptr && arch->window == WindowRule::kNone && number(".attention.sliding_window") > 0) {
+      for (const Architecture& other : AllArchitectures()) {
+        if (other.gguf == type && other.moe == arch->moe && other.window != WindowRule::kNone) arch = &other;
+      }
+    }
   } else {
     arch = FindByModelType(type);
   }

@@ -16,12 +16,13 @@
 namespace apr::bisect {
 namespace {
 
-// The key as A's configuration spells it, where it came from a config.json.
-std::string KeyOf(const ConfigField& field, const ModelConfig& a) {
-  if (std::string_view(field.name) != "norm_eps") return field.key;
+// The key as a config.json of these models spells it (granite: attention_multiplier), where one side has it from there.
+std::string KeyOf(const ConfigField& field, const ModelConfig& a, const ModelConfig& b) {
   constexpr std::string_view kFrom = "config.json: ";
-  for (const ConfigSource& source : a.sources) {
-    if (source.field == "norm_eps" && source.origin.starts_with(kFrom)) return source.origin.substr(kFrom.size());
+  for (const ModelConfig* config : {&a, &b}) {
+    for (const ConfigSource& source : config->sources) {
+      if (source.field == field.name && source.origin.starts_with(kFrom)) return source.origin.substr(kFrom.size());
+    }
   }
   return field.key;
 }
@@ -128,7 +129,7 @@ class ConfigPhase {
     if (field.same(b_.a.config, before)) return;
     Finding f;
     f.first.phase = Phase::kConfig;
-    f.first.key = KeyOf(field, b_.a.config);
+    f.first.key = KeyOf(field, b_.a.config, before);
     const Json value_a = field.value(b_.a.config), value_b = field.value(before);
     ModelConfig right = before;
     field.copy(right, b_.a.config);

@@ -38,7 +38,9 @@ std::optional<int> FirstLayer(const WalkModel& x, const WalkModel& y) {
     if (!IsTable(nodes[i])) return nodes[i].layer < 0 && i * 2 < nodes.size() ? 0 : nodes[i].layer;
     for (const ValueId output : nodes[i].outputs) changed[static_cast<size_t>(output)] = true;
   }
-  if (nodes.size() != y.bound.graph.nodes.size()) return static_cast<int>(std::min(x.config.num_layers, y.config.num_layers)) - 1;
+  const auto& others = y.bound.graph.nodes;
+  // One graph goes on behind the other's end: the first node there.
+  if (nodes.size() != others.size()) return nodes.size() > others.size() ? nodes[others.size()].layer : others[nodes.size()].layer;
   return std::nullopt;
 }
 

@@ -67,6 +67,7 @@ class WeightsPhase {
   void Cover(const WeightComparison& compared) {
     Coverage& c = b_.report.coverage;
     c.tensors_compared += compared.compared;
+    b_.rounding |= compared.rounded > 0;
     c.tensors_only_a.insert(c.tensors_only_a.end(), compared.only_a.begin(), compared.only_a.end());
     c.tensors_only_b.insert(c.tensors_only_b.end(), compared.only_b.begin(), compared.only_b.end());
     if (compared.compared > 0 && std::ranges::find(c.phases, Phase::kWeights) == c.phases.end()) c.phases.push_back(Phase::kWeights);
