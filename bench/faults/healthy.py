@@ -75,6 +75,7 @@ def linked_file(b, model):
 def exported(bench, form, dtype):
     def make(b, model):
         source = b.parent / "a"
+        shutil.rmtree(source, ignore_errors=True)
         model.save(source)
         flags = [] if form == "apr" and dtype is None else ["--dtype", dtype]
         subprocess.run([bench.program, "export", source, "--format", form, *flags, "-o", b], check=True, capture_output=True)
