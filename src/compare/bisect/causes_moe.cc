@@ -37,10 +37,10 @@ void Router(Diagnosis& d) {
                  .fix = "turn the router's logits into probabilities", .rank = 2, .variation = d.base()};
   for (const bool normalized : {false, true}) {
     raw.variation = d.base();
-    raw.variation.rules.emplace_back([&d, normalized](const NodeCall& call, std::vector<double>& out) {
+    raw.variation.rules.emplace_back([&run = d.evaluator().run(), normalized](const NodeCall& call, std::vector<double>& out) {
       if (call.node.op != &MoeRouteOp()) return false;
       const auto& a = call.node.As<MoeRouteAttributes>();
-      const RecordedStage* chosen = d.evaluator().run().Find(fmt::format("layer-{}/moe_router_indices", call.node.layer));
+      const RecordedStage* chosen = run.Find(fmt::format("layer-{}/moe_router_indices", call.node.layer));
       if (chosen == nullptr || chosen->values.size() != out.size()) return false;
       for (int64_t t = 0; t < call.rows; ++t) {
         double sum = 0;
