@@ -21,7 +21,9 @@ std::string KeyOf(const ConfigField& field, const ModelConfig& a, const ModelCon
   constexpr std::string_view kFrom = "config.json: ";
   for (const ModelConfig* config : {&a, &b}) {
     for (const ConfigSource& source : config->sources) {
-      if (source.field == field.name && source.origin.starts_with(kFrom)) return source.origin.substr(kFrom.size());
+      if (source.field != field.name || !source.origin.starts_with(kFrom)) continue;
+      std::string key = source.origin.substr(kFrom.size());
+      if (key.find('.') == std::string::npos) return key;  // rope_theta is called so wherever it is nested
     }
   }
   return field.key;
