@@ -334,7 +334,10 @@ TEST(WeightSearch, ShiftsAndScales) {
 TEST(WeightSearch, DamageAndPrecision) {
   const auto each = [](const std::string& cause, Slot slot, int layer, const std::string& tensor, const Change& change) {
     const auto pair = Open("llama");
-    Alter(pair->a.slots.slots.at({slot, layer, -1}).weight, [](std::vector<float>& v, int64_t, int64_t) { for (float& x : v) x *= 1.000371f; });
+    Alter(pair->a.slots.slots.at({slot, layer, -1}).weight, [](std::vector<float>& v, int64_t, int64_t) {
+      // Each by its own amount: by one factor, rounding to a narrow type would undo it and B be a multiple of A.
+      for (size_t i = 0; i < v.size(); ++i) v[i] *= 1.0f + 0.000371f * std::sin(static_cast<float>(i));
+    });
     pair->B(slot, layer) = pair->A(slot, layer);
     Alter(pair->B(slot, layer), change);
     ExpectOne(*pair, cause, tensor, cause);
@@ -344,8 +347,7 @@ TEST(WeightSearch, DamageAndPrecision) {
   each("corrupt_values", Slot::kAttnNorm, 0, "model.layers.0.input_layernorm.weight", [](std::vector<float>& v, int64_t, int64_t) { v[5] = -70; });
   each("nan_values", Slot::kDown, 1, down, [](std::vector<float>& v, int64_t, int64_t) { v[33] = std::nanf(""); });
   each("overflow", Slot::kDown, 1, down, [](std::vector<float>& v, int64_t, int64_t) { v[33] = std::numeric_limits<float>::infinity(); });
-  // Types finer than the error that a factor near 1 leaves cannot be told from that factor on so small a tensor.
-  for (const DType dtype : {DType::kQ8_0}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ5_0, DType::kF16, DType::kBF16}) {
     each("coarse_quantization", Slot::kDown, 1, down, [&](std::vector<float>& v, int64_t rows, int64_t cols) {
       std::vector<std::byte> bytes(*StorageBytes(dtype, Shape{rows, cols}));
       EncodeRows(dtype, v.data(), rows, cols, nullptr, bytes.data());

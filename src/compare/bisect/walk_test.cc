@@ -238,9 +238,9 @@ TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
     }
   }
   EXPECT_GT(planted, 300);
-  EXPECT_GE(located, planted * 85 / 100) << missed;
-  EXPECT_GE(named, planted * 75 / 100) << missed;
-  EXPECT_GE(alone, planted * 75 / 100) << missed;
+  EXPECT_GE(located, planted * 98 / 100) << missed;
+  EXPECT_GE(named, planted * 95 / 100) << missed;
+  EXPECT_GE(alone, planted * 85 / 100) << missed;
   RecordProperty("planted", planted);
   RecordProperty("located", located);
   RecordProperty("named", named);
