@@ -127,7 +127,8 @@ TEST(Program, FilesThatAreNotThereOrNoModels) {
 TEST(Program, DevicesAreAskedForByName) {
   ExpectError(RunApr({"logits", kLlama, "--ids", "1", "--out", "x.npy", "--gpu", "--json"}), 9, "not_built");
   ExpectError(RunApr({"bench", kLlama, "--device", "cuda", "--json"}), 9, "not_built");
-  for (const Json& table : RunApr({"devices", "--json"}).Document()["cpu"]["tables"]) {
+  const Json devices = RunApr({"devices", "--json"}).Document();
+  for (const Json& table : devices["cpu"]["tables"]) {
     const std::string name = table["name"];
     const ProgramResult by_flag = RunApr({"devices", "--cpu", name, "--json"});
     const ProgramResult by_variable = RunApr({.arguments = {"devices", "--json"}, .environment = {{"APR_CPU", name}}});

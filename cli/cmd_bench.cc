@@ -142,7 +142,7 @@ int Run(const BenchArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineBench(Flags& app) {
   auto args = std::make_shared<BenchArgs>();
   app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   app.AddOption("--prefill", args->prefill, "prompt tokens of a repetition (512)")->Verify(Check::Range(0, 1 << 24))->TypeName("N");
@@ -163,7 +163,7 @@ const Command kBenchCommand = {
     .group = "Running",
     .summary = "Prefill and decode speed: medians over repetitions",
     .example = "  apr bench model.gguf\n  apr bench model.gguf --prefill 512 --decode 128 --repeat 5 --threads 2 --json",
-    .define = Define,
+    .define = DefineBench,
 };
 
 }  // namespace apr

@@ -58,7 +58,7 @@ int Run(const BisectArgs& args, Console& console) {
   return bisect::VerdictExitCode(report.verdict);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineBisect(Flags& app) {
   auto args = std::make_shared<BisectArgs>();
   bisect::Options& o = args->options;
   app.AddOption("A", o.a, "trusted: a model, MODEL@reference, MODEL@cpu, or a stage directory")->Required();
@@ -80,7 +80,7 @@ const Command kBisectCommand = {
     .group = "Comparing",
     .summary = "Where two runs of a model first differ, and why",
     .example = "  apr bisect MODEL_DIR model.gguf\n  apr bisect MODEL_DIR captured-stages\n  apr bisect model.gguf@reference model.gguf@cpu -p 'Once upon a time'",
-    .define = Define,
+    .define = DefineBisect,
 };
 
 }  // namespace apr

@@ -84,7 +84,7 @@ int CheckFolder(const std::string& path, Console& console) {
   return problems.empty() ? 0 : ExitCode(ErrorCode::kValidationFailed);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineCapture(Flags& app) {
   auto path = std::make_shared<std::string>();
   app.AddOption("STAGES", *path, "A captured folder: checks that it is whole. Without it: how to capture");
   return [path](Console& console) {
@@ -104,7 +104,7 @@ const Command kCaptureCommand = {
     .example = "  python3 tools/capture_stages.py MODEL_DIR --text \"The capital of France is\" --out torch\n"
                "  python3 tools/capture_llama_cpp.py MODEL.gguf --ids 1,2,3 --out llama\n"
                "  apr capture torch",
-    .define = Define,
+    .define = DefineCapture,
 };
 
 }  // namespace apr

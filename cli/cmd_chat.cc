@@ -180,7 +180,7 @@ int Run(const ChatArgs& args, Console& console) {
   return talk.failed() ? ExitCode(talk.failed()->code()) : 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineChat(Flags& app) {
   auto args = std::make_shared<ChatArgs>();
   args->sampling.options.temperature = 0.7;
   args->sampling.options.top_p = 0.9;
@@ -206,7 +206,7 @@ const Command kChatCommand = {
     .summary = "A conversation: messages from the terminal or, one a line, from standard input",
     .example = "  apr chat model.gguf --system \"Answer briefly.\"\n"
                "  echo \"What is 2+2?\" | apr chat model.gguf --temperature 0",
-    .define = Define,
+    .define = DefineChat,
 };
 
 }  // namespace apr

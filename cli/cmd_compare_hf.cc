@@ -111,7 +111,7 @@ int Run(const CompareHfArgs& args, Console& console) {
   return outcome.all_passed() ? 0 : ExitCode(ErrorCode::kValidationFailed);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineCompareHf(Flags& app) {
   auto args = std::make_shared<CompareHfArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddOption("--hf", args->hf, "the Hugging Face folder, or ORG/REPO in the local cache")->Required()->TypeName("FOLDER");
@@ -128,7 +128,7 @@ const Command kCompareHfCommand = {
     .group = "Comparing",
     .summary = "A model's weights against the Hugging Face folder it was made from",
     .example = "  apr compare-hf model.gguf --hf model-folder\n  apr compare-hf model.apr --hf model-folder --tensor q_proj --threshold 1e-3 --json",
-    .define = Define,
+    .define = DefineCompareHf,
 };
 
 }  // namespace apr

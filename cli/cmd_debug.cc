@@ -143,7 +143,7 @@ int Run(const DebugArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineDebug(Flags& app) {
   auto args = std::make_shared<DebugArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddFlag("--drama", args->drama, "the findings as a play in three acts");
@@ -160,7 +160,7 @@ const Command kDebugCommand = {
     .group = "Looking inside",
     .summary = "A first look at a file: what it is, whether it hangs together, its bytes and texts",
     .example = "  apr debug model.gguf\n  apr debug model.gguf --hex --strings --limit 128",
-    .define = Define,
+    .define = DefineDebug,
 };
 
 }  // namespace apr

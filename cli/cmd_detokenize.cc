@@ -59,7 +59,7 @@ int Run(const DetokenizeArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineDetokenize(Flags& app) {
   auto args = std::make_shared<DetokenizeArgs>();
   app.AddOption("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
       ->Required()
@@ -83,7 +83,7 @@ const Command kDetokenizeCommand = {
     .summary = "Token ids to text",
     .example = "  apr detokenize tokenizer.json 9707,11,1879\n"
                "  apr detokenize model.gguf --jsonl ids.jsonl --out texts.jsonl",
-    .define = Define,
+    .define = DefineDetokenize,
 };
 
 }  // namespace apr

@@ -11,7 +11,7 @@
 namespace apr {
 namespace {
 
-int Run(Console& console) {
+int Devices(Console& console) {
   const Isa active = ActiveIsa();
   if (console.json()) {
     Json tables = Json::array();
@@ -49,7 +49,7 @@ const Command kDevicesCommand = {
     .group = "Looking inside",
     .summary = "What this machine and this build can compute with",
     .example = "  apr devices\n  apr devices --cpu avx2 --json",
-    .define = [](Flags&) -> CommandRunner { return Run; },
+    .define = [](Flags&) -> CommandRunner { return Devices; },
 };
 
 }  // namespace apr

@@ -205,7 +205,7 @@ int Run(const DiffArgs& args, Console& console) {
   return DiffFiles(args, console);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineDiff(Flags& app) {
   auto args = std::make_shared<DiffArgs>();
   app.AddOption("A", args->a, "model, stage file or stage directory: the reference")->Required();
   app.AddOption("B", args->b, "what is compared with it")->Required();
@@ -231,7 +231,7 @@ const Command kDiffCommand = {
     .group = "Comparing",
     .summary = "Two models, stage files or stage directories against each other",
     .example = "  apr diff a.gguf b.gguf\n  apr diff MODEL_DIR model.gguf --values --html diff.html\n  apr diff trace-a trace-b",
-    .define = Define,
+    .define = DefineDiff,
 };
 
 }  // namespace apr

@@ -198,7 +198,7 @@ int Run(const ExplainArgs& args, Console& console) {
   return args.topic.empty() ? ListCodes(console) : Code(args.topic, console);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineExplain(Flags& app) {
   auto args = std::make_shared<ExplainArgs>();
   app.AddOption("topic", args->topic, "an error code (E001, invalid_format, 4, F-DATA-QUALITY-002) or a file; none: all codes")->TypeName("CODE|FILE");
   app.AddOption("-f,--file", args->file, "the file that --tensor or --kernel is about")->TypeName("FILE");
@@ -217,7 +217,7 @@ const Command kExplainCommand = {
     .group = "Looking inside",
     .summary = "Error codes, tensors and architectures in words",
     .example = "  apr explain E002\n  apr explain --tensor blk.0.attn_q.weight\n  apr explain --kernel gemma2",
-    .define = Define,
+    .define = DefineExplain,
 };
 
 }  // namespace apr

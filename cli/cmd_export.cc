@@ -22,7 +22,7 @@ int Run(const ExportArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineExport(Flags& app) {
   auto args = std::make_shared<ExportArgs>();
   app.AddOption("MODEL", args->model, "safetensors folder or file, GGUF or .apr")->Required();
   AddWriteFlags(app, args->write);
@@ -37,7 +37,7 @@ const Command kExportCommand = {
     .summary = "Write a model as another engine loads it",
     .example = "  apr export model.gguf --format safetensors --dtype f32 -o model-f32\n"
                "  apr export model-folder --format gguf --quantize Q4_K_M -o model.gguf",
-    .define = Define,
+    .define = DefineExport,
 };
 
 }  // namespace apr

@@ -51,7 +51,7 @@ int Run(const FlowArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineFlow(Flags& app) {
   auto args = std::make_shared<FlowArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddOption("--layer", args->layer, "only this layer")->Verify(Check::Range(0, 1 << 20))->TypeName("N");
@@ -68,7 +68,7 @@ const Command kFlowCommand = {
     .group = "Looking inside",
     .summary = "How data flows through a model: steps of a layer, weights, groups of tensors",
     .example = "  apr flow model.gguf --component self_attn --layer 3\n  apr flow model-folder --json",
-    .define = Define,
+    .define = DefineFlow,
 };
 
 }  // namespace apr

@@ -49,7 +49,7 @@ int Run(const GraphArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineGraph(Flags& app) {
   auto args = std::make_shared<GraphArgs>();
   app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   app.AddFlag("--dot", args->dot, "as Graphviz source");
@@ -63,7 +63,7 @@ const Command kGraphCommand = {
     .group = "Looking inside",
     .summary = "The computation of a model: ops, attributes, values, weights",
     .example = "  apr graph model.gguf\n  apr graph model.gguf --dot | dot -Tsvg > graph.svg",
-    .define = Define,
+    .define = DefineGraph,
 };
 
 }  // namespace apr

@@ -162,7 +162,7 @@ int Run(const HexArgs& args, Console& console) {
   return Tensors(args, *file, console);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineHex(Flags& app) {
   auto args = std::make_shared<HexArgs>();
   app.AddOption("file", args->file, "file or folder, or a captured stage")->Required()->TypeName("FILE");
   app.AddOption("--tensor", args->tensor, "this tensor, or those whose names contain this")->TypeName("NAME");
@@ -194,7 +194,7 @@ const Command kHexCommand = {
     .example = "  apr hex model.gguf --header\n"
                "  apr hex model.gguf --tensor blk.0.attn_q.weight --blocks --limit 2\n"
                "  apr hex model.gguf --raw --offset 0x100 --limit 256",
-    .define = Define,
+    .define = DefineHex,
 };
 
 }  // namespace apr

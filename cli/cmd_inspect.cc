@@ -256,7 +256,7 @@ int Run(const InspectArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineInspect(Flags& app) {
   auto args = std::make_shared<InspectArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddFlag("--verify", args->verify, ".apr: read the whole file and check its footer's checksum");
@@ -274,7 +274,7 @@ const Command kInspectCommand = {
     .group = "Looking inside",
     .summary = "Format, size, metadata, and the configuration with where each value comes from",
     .example = "  apr inspect model.gguf\n  apr inspect model-folder --json",
-    .define = Define,
+    .define = DefineInspect,
 };
 
 }  // namespace apr

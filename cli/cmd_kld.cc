@@ -120,7 +120,7 @@ int Run(const KldArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineKld(Flags& app) {
   auto args = std::make_shared<KldArgs>();
   app.AddOption("a", args->a, "the model that is right: file or folder")->Required()->TypeName("A");
   app.AddOption("b", args->b, "the model that is judged")->Required()->TypeName("B");
@@ -146,7 +146,7 @@ const Command kKldCommand = {
     .summary = "How far the predictions of two models lie apart over a text, beside the floor of rounding",
     .example = "  apr kld model-f32 model-q4.gguf --text wiki.txt --precision exact\n"
                "  apr kld model.gguf model.gguf --text wiki.txt --precision exact --precision-b fast --json",
-    .define = Define,
+    .define = DefineKld,
 };
 
 }  // namespace apr

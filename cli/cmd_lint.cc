@@ -26,7 +26,7 @@ int Run(const std::string& path, Console& console) {
   return report.passed() ? 0 : ExitCode(ErrorCode::kValidationFailed);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineLint(Flags& app) {
   auto file = std::make_shared<std::string>();
   app.AddOption("file", *file, "file or folder")->Required()->TypeName("FILE");
   return [file](Console& console) { return Run(*file, console); };
@@ -39,7 +39,7 @@ const Command kLintCommand = {
     .group = "Looking inside",
     .summary = "Advice: missing licence and provenance, names, alignment, shapes against the configuration",
     .example = "  apr lint model.gguf\n  apr lint model.apr --json",
-    .define = Define,
+    .define = DefineLint,
 };
 
 }  // namespace apr

@@ -85,7 +85,7 @@ int Run(const LogitsArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineLogits(Flags& app) {
   auto args = std::make_shared<LogitsArgs>();
   app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   AddPromptFlags(app, args->prompt);
@@ -110,7 +110,7 @@ const Command kLogitsCommand = {
     .summary = "Logits of every position as a NumPy array [T, V]",
     .example = "  apr logits model.gguf -p \"Hello\" --out logits.npy\n"
                "  apr logits model.gguf --ids 1,2,3 --executor reference --out logits.npy --json",
-    .define = Define,
+    .define = DefineLogits,
 };
 
 }  // namespace apr

@@ -63,7 +63,7 @@ int Run(MergeArgs args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineMerge(Flags& app) {
   auto args = std::make_shared<MergeArgs>();
   app.AddOption("MODELS", args->models, "two models or more; tokenizer and settings are those of the first")->Required();
   app.AddOption("--strategy", args->strategy, "how weights are put together")->Verify(Check::OneOf({"average", "weighted", "slerp", "ties", "dare"}));
@@ -91,7 +91,7 @@ const Command kMergeCommand = {
     .summary = "Several models of one architecture into one",
     .example = "  apr merge tuned-a tuned-b --strategy slerp --weights 0.7,0.3 -o merged\n"
                "  apr merge tuned-a tuned-b --strategy ties --base-model base -o merged.gguf",
-    .define = Define,
+    .define = DefineMerge,
 };
 
 }  // namespace apr

@@ -75,7 +75,7 @@ int Run(const ParityArgs& args, Console& console) {
   return args.require && report.warned() > 0 ? ExitCode(ErrorCode::kValidationFailed) : 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineParity(Flags& app) {
   auto args = std::make_shared<ParityArgs>();
   app.AddOption("MODEL", args->model, "a model file or folder")->Required();
   app.AddOption("--a", args->a, "the side to be right by: reference, cpu, cpu:exact, cpu:fast, with an instruction set cpu:exact:avx2, cuda")->TypeName("EXEC")->ShowDefault();
@@ -95,7 +95,7 @@ const Command kParityCommand = {
     .group = "Comparing",
     .summary = "One prompt through two executors, precisions or instruction sets",
     .example = "  apr parity model.gguf\n  apr parity MODEL_DIR --a cpu:exact:scalar --b cpu:exact --per-op\n  apr parity model.gguf -p 'What is 2+2?' --assert --json",
-    .define = Define,
+    .define = DefineParity,
 };
 
 }  // namespace apr

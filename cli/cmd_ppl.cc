@@ -104,7 +104,7 @@ int RunOnModel(const PplArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefinePpl(Flags& app) {
   auto args = std::make_shared<PplArgs>();
   app.AddOption("model", args->model, "file or folder")->TypeName("MODEL");
   AddEvalFlags(app, args->eval);
@@ -125,7 +125,7 @@ const Command kPplCommand = {
     .example = "  apr ppl model.gguf --text wiki.txt --precision exact\n"
                "  apr ppl model.gguf --text wiki.txt --mode llama.cpp --window 512 --json\n"
                "  apr ppl --log-probs-file log-probs.json",
-    .define = Define,
+    .define = DefinePpl,
 };
 
 }  // namespace apr

@@ -170,7 +170,7 @@ int Run(const PullArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefinePull(Flags& app) {
   auto args = std::make_shared<PullArgs>();
   app.AddOption("model", args->model, "ORG/REPO, hf://ORG/REPO[/FILE], a URL of one file, or a short name")->Required()->TypeName("REF");
   auto* force = app.AddFlag("--force", args->force, "fetch again what is there");
@@ -191,7 +191,7 @@ const Command kPullCommand = {
     .example = "  apr pull HuggingFaceTB/SmolLM2-135M-Instruct\n"
                "  apr pull hf://org/repo --include '*Q4_K_M.gguf' --revision main\n"
                "  apr pull org/repo --verify",
-    .define = Define,
+    .define = DefinePull,
 };
 
 }  // namespace apr

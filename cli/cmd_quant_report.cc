@@ -138,7 +138,7 @@ int Run(const QuantReportArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineQuantReport(Flags& app) {
   auto args = std::make_shared<QuantReportArgs>();
   app.AddOption("a", args->a, "the model with all its bits: file or folder")->Required()->TypeName("A");
   app.AddOption("b", args->b, "the quantised one")->Required()->TypeName("B");
@@ -173,7 +173,7 @@ const Command kQuantReportCommand = {
     .summary = "What quantising did to tensors, ops and predictions; which tensors should have more bits",
     .example = "  apr quant-report model-f32 model-q4.gguf --text wiki.txt --html report.html\n"
                "  apr quant-report model-f32 model-q4.gguf --text wiki.txt --suggest mix.txt",
-    .define = Define,
+    .define = DefineQuantReport,
 };
 
 }  // namespace apr

@@ -74,7 +74,7 @@ int Run(QuantizeArgs args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineQuantize(Flags& app) {
   auto args = std::make_shared<QuantizeArgs>();
   app.AddOption("MODEL", args->model, "safetensors folder or file, GGUF or .apr")->Required();
   app.AddOption("-s,--scheme", args->write.mix, fmt::format("type or mix: {}", fmt::join(MixNames(), ", ")))->TypeName("TYPE_OR_MIX")->Required();
@@ -97,7 +97,7 @@ const Command kQuantizeCommand = {
     .summary = "Write a model in fewer bits",
     .example = "  apr quantize model-f16.gguf -s Q4_K_M -o model-q4.gguf\n"
                "  apr quantize model-folder -s Q5_K_M --imatrix model.imatrix --tensor-type 'ffn_down=Q6_K' -o model.gguf",
-    .define = Define,
+    .define = DefineQuantize,
 };
 
 }  // namespace apr

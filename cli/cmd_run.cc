@@ -348,7 +348,7 @@ int Run(RunArgs args, Console& console) {
   return args.batch.empty() ? RunOne(args, setup, console) : RunBatch(args, setup, console);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineRun(Flags& app) {
   auto args = std::make_shared<RunArgs>();
   app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   app.AddOption("text", args->positional, "the prompt")->TypeName("PROMPT");
@@ -390,7 +390,7 @@ const Command kRunCommand = {
     .example = "  apr run model.gguf \"What is 2+2?\" -n 64\n"
                "  apr run model.gguf --ids 1,2,3 -n 16 --temperature 0 --ignore-eos --json\n"
                "  apr run model.gguf \"Name a city.\" --json-schema city.json",
-    .define = Define,
+    .define = DefineRun,
 };
 
 }  // namespace apr

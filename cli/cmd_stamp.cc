@@ -44,7 +44,7 @@ int Run(const StampArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineStamp(Flags& app) {
   auto args = std::make_shared<StampArgs>();
   app.AddOption("FILE", args->file, ".apr file")->Required();
   app.AddOption("--license", args->license, "licence of the weights");
@@ -66,7 +66,7 @@ const Command kStampCommand = {
     .group = "Changing and moving models",
     .summary = "Other metadata for an .apr file",
     .example = "  apr stamp model.apr --license apache-2.0 -o stamped.apr",
-    .define = Define,
+    .define = DefineStamp,
 };
 
 }  // namespace apr

@@ -53,7 +53,7 @@ int Run(const SweepArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineSweep(Flags& app) {
   auto args = std::make_shared<SweepArgs>();
   app.AddOption("MODEL", args->model, "a model file or folder")->Required();
   AddComputeFlags(app, args->compute);
@@ -71,7 +71,7 @@ const Command kSweepCommand = {
     .group = "Comparing",
     .summary = "Prefill, decode, chunks, batch, cache, threads, windows: the same bits?",
     .example = "  apr sweep model.gguf\n  apr sweep MODEL_DIR --ids 1,2,3,4,5 --repeats 100\n  apr sweep model.gguf --precision exact --seconds 600 --json",
-    .define = Define,
+    .define = DefineSweep,
 };
 
 }  // namespace apr

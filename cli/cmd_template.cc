@@ -96,7 +96,7 @@ int Run(const TemplateArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineTemplate(Flags& app) {
   auto args = std::make_shared<TemplateArgs>();
   app.AddOption("SOURCE", args->source,
                  ".jinja file, tokenizer_config.json, model file or model folder")
@@ -127,7 +127,7 @@ const Command kTemplateCommand = {
     .example =
         "  apr template model.gguf --messages chat.json\n"
         "  apr template chat_template.jinja --cases cases.json --out results.json",
-    .define = Define,
+    .define = DefineTemplate,
 };
 
 }  // namespace apr

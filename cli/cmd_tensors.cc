@@ -147,7 +147,7 @@ int Run(const TensorsArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineTensors(Flags& app) {
   auto args = std::make_shared<TensorsArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   auto* stats = app.AddFlag("--stats", args->stats, "decode every tensor: mean, std, min, max, NaN and Inf counts");
@@ -177,7 +177,7 @@ const Command kTensorsCommand = {
     .summary = "Tensors of a file: names, shapes, types, statistics; extract them",
     .example = "  apr tensors model.gguf --stats --filter blk.0.\n"
                "  apr tensors model.gguf --extract output_norm.weight --out norm.safetensors",
-    .define = Define,
+    .define = DefineTensors,
 };
 
 }  // namespace apr

@@ -78,7 +78,7 @@ int Run(const TokenizeArgs& args, Console& console) {
   return args.text ? RunOne(*tokenizer, args, console) : RunFile(*tokenizer, args, console);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineTokenize(Flags& app) {
   auto args = std::make_shared<TokenizeArgs>();
   app.AddOption("tokenizer", args->tokenizer, "tokenizer.json, tokenizer.model, a model file or folder")
       ->Required()
@@ -103,7 +103,7 @@ const Command kTokenizeCommand = {
     .summary = "Text to token ids",
     .example = "  apr tokenize tokenizer.json \"Hello, world\" --json\n"
                "  apr tokenize model.gguf --jsonl texts.jsonl --out ids.jsonl --add-special",
-    .define = Define,
+    .define = DefineTokenize,
 };
 
 }  // namespace apr

@@ -263,7 +263,7 @@ int Run(const TraceArgs& args, bool layers_given, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineTrace(Flags& app) {
   auto args = std::make_shared<TraceArgs>();
   app.AddOption("model", args->model, "file or folder")->Required()->TypeName("MODEL");
   AddPromptFlags(app, args->prompt);
@@ -286,7 +286,7 @@ const Command kTraceCommand = {
     .summary = "A forward pass, layer by layer; writes stages for diff and bisect",
     .example = "  apr trace model.gguf -p \"Hello\"\n"
                "  apr trace model.gguf --ids 1,2,3 --save-tensor all --save-tensor-layers 0..2 --save-tensor-dir stages",
-    .define = Define,
+    .define = DefineTrace,
 };
 
 }  // namespace apr

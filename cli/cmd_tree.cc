@@ -37,7 +37,7 @@ int Run(const TreeArgs& args, Console& console) {
   return 0;
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineTree(Flags& app) {
   auto args = std::make_shared<TreeArgs>();
   app.AddOption("file", args->file, "file or folder")->Required()->TypeName("FILE");
   app.AddOption("--format", args->format, "ascii, dot (Graphviz), mermaid or json")
@@ -56,7 +56,7 @@ const Command kTreeCommand = {
     .group = "Looking inside",
     .summary = "The tensors of a file as a tree of their names",
     .example = "  apr tree model.gguf --depth 2 --sizes\n  apr tree model.gguf --format dot | dot -Tsvg > tree.svg",
-    .define = Define,
+    .define = DefineTree,
 };
 
 }  // namespace apr

@@ -128,7 +128,7 @@ int Run(const ValidateArgs& args, Console& console) {
   return passed ? 0 : ExitCode(ErrorCode::kValidationFailed);
 }
 
-CommandRunner Define(Flags& app) {
+CommandRunner DefineValidate(Flags& app) {
   auto args = std::make_shared<ValidateArgs>();
   app.AddOption("file", args->file, "file or folder, or a captured stage")->Required()->TypeName("FILE");
   app.AddFlag("--strict", args->strict, "warnings fail too, and so does any tensor of nothing but zeros");
@@ -145,7 +145,7 @@ const Command kValidateCommand = {
     .group = "Looking inside",
     .summary = "Whether a model file is whole and plausible: structure, checksums, names, data quality",
     .example = "  apr validate model.gguf\n  apr validate model.apr --strict --min-score 90 --json",
-    .define = Define,
+    .define = DefineValidate,
 };
 
 }  // namespace apr

@@ -76,7 +76,7 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
   ElementDiff first, second;
   Accumulate(first, std::span(a).first(5000), std::span(b).first(5000), 0);
   Accumulate(second, std::span(a).subspan(5000), std::span(b).subspan(5000), 5000);
-  Merge(first, second);
+  MergeDiff(first, second);
   const ElementDiff whole = Diff(a, b);
   EXPECT_EQ(first.max_index, whole.max_index);
   EXPECT_EQ(first.identical, whole.identical);

@@ -153,7 +153,7 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
   }
 }
 
-void Merge(ElementDiff& into, const ElementDiff& next) {
+void MergeDiff(ElementDiff& into, const ElementDiff& next) {
   into.count += next.count;
   into.identical += next.identical;
   into.small += next.small;

@@ -50,6 +50,6 @@ struct ChunkStatistics {
 // Accumulate, which also fills `statistics` (nullable; one per run) .
 void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
                       ChunkStatistics* statistics);
-void Merge(ElementDiff& into, const ElementDiff& next);
+void MergeDiff(ElementDiff& into, const ElementDiff& next);
 
 }  // namespace apr

@@ -150,7 +150,7 @@ class Judge {
                          statistics_.data() + first * a_.cols / kChunk);
       }
     });
-    for (const ElementDiff& part : parts) Merge(out_.diff, part);
+    for (const ElementDiff& part : parts) MergeDiff(out_.diff, part);
   }
 
   static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {

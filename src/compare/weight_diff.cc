@@ -17,7 +17,7 @@
 namespace apr {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
 std::string StatusOf(const ElementDiff& diff) {
   if (diff.count == 0) return "Critical";
@@ -44,13 +44,13 @@ void JudgeRow(WeightRow& row, const WeightPair& pair, ThreadPool& pool) {
     row.verdict = WeightVerdict::kExplained;
     row.explanation = fmt::format("{}: {:.2f} x the error these types must have", types, row.ratio);
   } else if (row.diff.has_nonfinite_difference()) {
-    row.ratio = kInfinity;
+    row.ratio = kUnbounded;
     row.explanation = fmt::format("NaN or infinity: {} and {} in A, {} and {} in B", row.diff.nan_a, row.diff.inf_a, row.diff.nan_b, row.diff.inf_b);
   } else if (judged.mean_explained) {
     row.explanation = fmt::format("{}: as close as the types allow but for {} of {} runs of 256 elements: {} against {}", types,
                                   judged.bad_count, judged.chunks, row.diff.a_at_max, row.diff.b_at_max);
   } else if (row.expected_rmse == 0 || judged.bad_count == judged.chunks) {
-    row.ratio = row.expected_rmse > 0 ? row.diff.rmse() / row.expected_rmse : kInfinity;
+    row.ratio = row.expected_rmse > 0 ? row.diff.rmse() / row.expected_rmse : kUnbounded;
     row.explanation = std::isinf(row.ratio) ? fmt::format("{}: nothing may differ, yet {} of {} elements do", types, row.diff.count - row.diff.identical, row.diff.count)
                                             : fmt::format("{}: {:.1f} x the error these types must have", types, row.ratio);
   } else {

@@ -90,7 +90,7 @@ Suggestion Suggest(const QuantReport& report, const Model& a, const Model& b, ui
     out.bytes_now += tensors.back().now.bytes;
     out.cost_now += tensors.back().now.cost;
   }
-  const TypePlan plan = PlanTensorTypes(tensors, budget > 0 ? budget : out.bytes_now);
+  const CheapestTypes plan = PlanTensorTypes(tensors, budget > 0 ? budget : out.bytes_now);
   out.bytes = plan.bytes;
   out.cost = plan.cost;
   for (size_t t = 0; t < tensors.size(); ++t) {

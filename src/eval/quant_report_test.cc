@@ -55,7 +55,7 @@ TEST(OpErrors, OtherComputationsAreRefused) {
   EXPECT_THROW(OpErrors(*Model::Load(kLlama)->bound(), *Model::Load(APR_SOURCE_DIR "/testdata/model/gemma3")->bound(), ids, pool, {}), Error);
 }
 
-TEST(TypePlan, IsTheCheapestThatFits) {
+TEST(CheapestTypes, IsTheCheapestThatFits) {
   std::mt19937 random(1);
   for (int round = 0; round < 200; ++round) {
     std::vector<TensorChoices> tensors;
@@ -83,7 +83,7 @@ TEST(TypePlan, IsTheCheapestThatFits) {
       EXPECT_THROW(PlanTensorTypes(tensors, budget), Error);
       continue;
     }
-    const TypePlan plan = PlanTensorTypes(tensors, budget);
+    const CheapestTypes plan = PlanTensorTypes(tensors, budget);
     EXPECT_LE(plan.bytes, budget);
     EXPECT_GE(plan.cost, best);
     EXPECT_LE(plan.cost, best + 100);  // but for one step

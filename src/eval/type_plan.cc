@@ -36,10 +36,10 @@ struct Step {
 
 }  // namespace
 
-TypePlan PlanTensorTypes(const std::vector<TensorChoices>& tensors, uint64_t budget) {
+CheapestTypes PlanTensorTypes(const std::vector<TensorChoices>& tensors, uint64_t budget) {
   std::vector<std::vector<TypeChoice>> hulls;
   std::priority_queue<Step> steps;
-  TypePlan out;
+  CheapestTypes out;
   for (size_t t = 0; t < tensors.size(); ++t) {
     hulls.push_back(LowerHull(tensors[t].choices));
     out.chosen.push_back(hulls[t].front());

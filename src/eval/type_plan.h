@@ -19,7 +19,7 @@ struct TensorChoices {
   std::vector<TypeChoice> choices;
   TypeChoice now;  // what it is in the model that is judged
 };
-struct TypePlan {
+struct CheapestTypes {
   std::vector<TypeChoice> chosen;  // as the tensors came
   uint64_t bytes = 0;
   double cost = 0;
@@ -28,6 +28,6 @@ struct TypePlan {
 // The cheapest mix found of at most `budget` bytes: every tensor starts at its smallest type, then the step that
 // saves most cost per byte is taken until none fits (greedy on the lower convex hulls, which is optimal but for the
 // last step). Throws kUsage if even the smallest types are too large.
-TypePlan PlanTensorTypes(const std::vector<TensorChoices>& tensors, uint64_t budget);
+CheapestTypes PlanTensorTypes(const std::vector<TensorChoices>& tensors, uint64_t budget);
 
 }  // namespace apr

@@ -22,7 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
-constexpr char kIndexName[] = "model.safetensors.index.json";
 
 bool IsFile(const fs::path& path) {
   std::error_code ignored;
@@ -50,7 +49,7 @@ void ReadUnindexedShards(const std::vector<std::string>& shards, ModelFileParts*
     if (shards[i].ends_with(tail)) continue;
     throw Error(ErrorCode::kInvalidFormat,
                 fmt::format("the folder has no {} and its shards are not complete: this file is not "
-                            "part {} of {}", kIndexName, i + 1, shards.size()),
+                            "part {} of {}", kSafetensorsIndex, i + 1, shards.size()),
                 {.file = shards[i], .offset = 0});
   }
   for (const std::string& shard : shards) ReadSafetensors(MappedFile::Open(shard), parts);
@@ -106,7 +105,7 @@ void ReadByContent(const std::shared_ptr<const MappedFile>& file, ModelFileParts
 }
 
 void OpenFolder(const std::string& folder, ModelFileParts* parts) {
-  const std::string index = (fs::path(folder) / kIndexName).string();
+  const std::string index = (fs::path(folder) / kSafetensorsIndex).string();
   if (IsFile(index)) return ReadSafetensorsSharded(index, parts);
   const std::string single = (fs::path(folder) / "model.safetensors").string();
   if (IsFile(single)) return ReadSafetensors(MappedFile::Open(single), parts);

@@ -17,7 +17,6 @@ namespace {
 using simdjson::dom::element;
 
 // safetensors/src/tensor.rs, MAX_HEADER_SIZE.
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kMaxDepth = 64;
 
 class HeaderParser {
@@ -63,9 +62,9 @@ class HeaderParser {
 std::string_view HeaderParser::ReadHeaderText() {
   ByteReader reader(file_->bytes(), file_->path());
   const auto length = reader.Read<uint64_t>("the header length");
-  if (length > kMaxHeaderBytes) {
+  if (length > kMaxSafetensorsHeader) {
     reader.FailAt(0, fmt::format("a header of {} bytes; at most {} are allowed", length,
-                                 kMaxHeaderBytes));
+                                 kMaxSafetensorsHeader));
   }
   const std::string_view text = AsText(reader.ReadBytes(length, "the header"));
   if (text.empty() || text[0] != '{') reader.FailAt(8, "the header does not begin with '{'");
@@ -207,7 +206,7 @@ void HeaderParser::CheckCoverage(std::span<const TensorInfo> tensors) {
 
 bool LooksLikeSafetensors(Bytes bytes) {
   return bytes.size() > 8 && bytes[8] == std::byte{'{'} &&
-         LoadLe<uint64_t>(bytes.data()) <= kMaxHeaderBytes;
+         LoadLe<uint64_t>(bytes.data()) <= kMaxSafetensorsHeader;
 }
 
 void ReadSafetensors(const std::shared_ptr<const MappedFile>& file, ModelFileParts* parts) {

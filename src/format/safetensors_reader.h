@@ -11,6 +11,9 @@
 
 namespace apr {
 
+inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, as the safetensors crate
+inline constexpr char kSafetensorsIndex[] = "model.safetensors.index.json";
+
 // The first bytes look like a safetensors header: a length, then '{'.
 bool LooksLikeSafetensors(Bytes bytes);
 

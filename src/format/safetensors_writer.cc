@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "format/container_checks.h"
 #include "format/model_writer.h"
+#include "format/safetensors_reader.h"
 #include "format/tensor_writer.h"
 
 namespace apr {
@@ -22,9 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxNameBytes = 65535;
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr char kSingleName[] = "model.safetensors";
-constexpr char kIndexName[] = "model.safetensors.index.json";
 
 // The reference writer's order of types (safetensors/src/tensor.rs, enum Dtype), narrowest first. It
 // keeps every tensor aligned to its element size.
@@ -78,7 +77,7 @@ std::string FormatHeader(const std::vector<const TensorToWrite*>& tensors, const
   }
   text += "}";
   text.append(AlignUp(text.size(), 8) - text.size(), ' ');
-  if (text.size() > kMaxHeaderBytes) RefuseToWrite(file, "", "the header would exceed 100 MB");
+  if (text.size() > kMaxSafetensorsHeader) RefuseToWrite(file, "", "the header would exceed 100 MB");
   return text;
 }
 
@@ -141,7 +140,7 @@ std::string FormatIndex(const std::vector<Shard>& shards) {
 bool IsWeightFile(const std::string& name) {
   const bool shard = name.starts_with("model-") && name.ends_with(".safetensors") &&
                      name.find("-of-") != name.npos;
-  return name == kSingleName || name == kIndexName || shard;
+  return name == kSingleName || name == kSafetensorsIndex || shard;
 }
 
 std::vector<fs::path> OldWeightFiles(const std::string& folder) {
@@ -156,7 +155,7 @@ std::vector<fs::path> OldWeightFiles(const std::string& folder) {
 // The index goes first: without it a folder with some of its shards is no model to anybody.
 void RemoveOldWeights(const std::string& folder) {
   std::error_code error;
-  fs::remove(fs::path(folder) / kIndexName, error);
+  fs::remove(fs::path(folder) / kSafetensorsIndex, error);
   for (const fs::path& old : OldWeightFiles(folder)) {
     if (!fs::remove(old, error) && error) {
       throw Error(ErrorCode::kIo, "cannot remove: " + error.message(), {.file = old.string()});
@@ -199,7 +198,7 @@ std::vector<std::string> WriteSafetensorsFolder(ShardedWriteArgs args) {
   if (args.overwrite == Overwrite::kAllow) RemoveOldWeights(args.folder);
   for (const auto& file : files) file->Commit();
   if (shards.size() > 1) {
-    WriteTextFile((fs::path(args.folder) / kIndexName).string(), FormatIndex(shards), args.overwrite);
+    WriteTextFile((fs::path(args.folder) / kSafetensorsIndex).string(), FormatIndex(shards), args.overwrite);
   }
   return names;
 }

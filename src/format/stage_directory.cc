@@ -26,7 +26,7 @@ std::string StagePath(const std::string& folder, std::string_view name) {
   return (fs::path(folder) / (std::string(name) + ".bin")).string();
 }
 
-[[noreturn]] void Refuse(const std::string& file, std::string_view key, std::string message) {
+[[noreturn]] void RefuseStage(const std::string& file, std::string_view key, std::string message) {
   throw Error(ErrorCode::kInvalidFormat, std::move(message), {.file = file, .tensor = Printable(key)});
 }
 
@@ -34,40 +34,40 @@ std::string StagePath(const std::string& folder, std::string_view name) {
 std::string TextField(const Json& object, const char* key, const std::string& file) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return "";
-  if (!found->is_string()) Refuse(file, key, "is not a string");
+  if (!found->is_string()) RefuseStage(file, key, "is not a string");
   return found->get<std::string>();
 }
 
 int64_t NaturalNumber(const Json& value, const std::string& file, const char* key) {
   const bool fits = value.is_number_unsigned() &&
                     value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
-  if (!fits) Refuse(file, key, "holds something that is no natural number");
+  if (!fits) RefuseStage(file, key, "holds something that is no natural number");
   return value.get<int64_t>();
 }
 
 StageEntry ParseEntry(const Json& row, const std::string& file) {
-  if (!row.is_object()) Refuse(file, "stages", "an entry is not an object");
+  if (!row.is_object()) RefuseStage(file, "stages", "an entry is not an object");
   StageEntry entry;
   entry.name = TextField(row, "name", file);
   if (!ParseStageName(entry.name)) {
-    Refuse(file, "stages", "'" + Printable(entry.name) + "' is no stage name");
+    RefuseStage(file, "stages", "'" + Printable(entry.name) + "' is no stage name");
   }
   const auto shape = row.find("shape");
   if (shape == row.end() || shape->is_null()) return entry;
   if (!shape->is_array() || shape->size() > Shape::kMaxDims) {
-    Refuse(file, entry.name, "the shape is no array of at most 8 dims");
+    RefuseStage(file, entry.name, "the shape is no array of at most 8 dims");
   }
   std::vector<int64_t> dims;
   for (const Json& dim : *shape) dims.push_back(NaturalNumber(dim, file, "shape"));
   entry.shape = Shape(std::span<const int64_t>(dims));
-  if (!entry.shape->NumElementsChecked()) Refuse(file, entry.name, "the shape is too large");
+  if (!entry.shape->NumElementsChecked()) RefuseStage(file, entry.name, "the shape is too large");
   return entry;
 }
 
 StagePrecision ParsePrecision(const Json& root, const std::string& file) {
   const auto found = root.find("precision");
   if (found == root.end() || found->is_null()) return {};
-  if (!found->is_object()) Refuse(file, "precision", "is not an object");
+  if (!found->is_object()) RefuseStage(file, "precision", "is not an object");
   return {TextField(*found, "weights", file), TextField(*found, "activations", file),
           TextField(*found, "accumulate", file)};
 }
@@ -77,7 +77,7 @@ void CheckNoRepeats(const std::vector<StageEntry>& stages, const std::string& fi
   for (const StageEntry& entry : stages) names.push_back(entry.name);
   std::ranges::sort(names);
   const auto twice = std::ranges::adjacent_find(names);
-  if (twice != names.end()) Refuse(file, *twice, "the stage is listed twice");
+  if (twice != names.end()) RefuseStage(file, *twice, "the stage is listed twice");
 }
 
 // What lies in a folder without a manifest.
@@ -106,9 +106,9 @@ std::vector<StageEntry> ListStages(const std::string& folder) {
 std::pair<StageManifest, std::vector<StageEntry>> ParseStageManifest(std::string_view text,
                                                                      const std::string& file) {
   const Json root = ParseJson(text, file);
-  if (!root.is_object()) Refuse(file, "schema", "the manifest is not a JSON object");
+  if (!root.is_object()) RefuseStage(file, "schema", "the manifest is not a JSON object");
   if (TextField(root, "schema", file) != kSchema) {
-    Refuse(file, "schema", fmt::format("is not '{}'", kSchema));
+    RefuseStage(file, "schema", fmt::format("is not '{}'", kSchema));
   }
   StageManifest manifest;
   manifest.engine = TextField(root, "engine", file);
@@ -117,11 +117,11 @@ std::pair<StageManifest, std::vector<StageEntry>> ParseStageManifest(std::string
   manifest.executor = TextField(root, "executor", file);
   manifest.precision = ParsePrecision(root, file);
   if (const auto ids = root.find("ids"); ids != root.end() && !ids->is_null()) {
-    if (!ids->is_array()) Refuse(file, "ids", "is not an array");
+    if (!ids->is_array()) RefuseStage(file, "ids", "is not an array");
     for (const Json& id : *ids) manifest.ids.push_back(NaturalNumber(id, file, "ids"));
   }
   const auto rows = root.find("stages");
-  if (rows == root.end() || !rows->is_array()) Refuse(file, "stages", "is absent or not an array");
+  if (rows == root.end() || !rows->is_array()) RefuseStage(file, "stages", "is absent or not an array");
   std::vector<StageEntry> stages;
   for (const Json& row : *rows) stages.push_back(ParseEntry(row, file));
   CheckNoRepeats(stages, file);
@@ -164,7 +164,7 @@ StageDirectory StageDirectory::Open(const std::string& path) {
     out.stages_ = ListStages(path);
   } else {
     const auto mapped = MappedFile::Open(manifest);
-    if (mapped->size() > kMaxManifestBytes) Refuse(manifest, "stages", "the manifest is too large");
+    if (mapped->size() > kMaxManifestBytes) RefuseStage(manifest, "stages", "the manifest is too large");
     std::tie(out.manifest_, out.stages_) = ParseStageManifest(AsText(mapped->bytes()), manifest);
   }
   if (out.stages_.empty()) {

@@ -14,7 +14,7 @@ namespace {
 
 using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
 
-constexpr int kMostNesting = 100;
+constexpr int kMostPatternNesting = 100;
 const Ranges kDigits = {{'0', '9'}};
 const Ranges kWord = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const Ranges kSpace = {{'\t', '\r'}, {' ', ' '}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
@@ -96,7 +96,7 @@ class PatternParser {
 
   GrammarExpr Item(int depth) {
     if (Take("(")) {
-      if (depth >= kMostNesting) Fail("groups are nested too deeply");
+      if (depth >= kMostPatternNesting) Fail("groups are nested too deeply");
       if (Is('?') && !Take("?:")) Fail("only plain groups are supported");
       GrammarExpr group = Choice(depth + 1);
       if (!Take(")")) Fail("')' must stand here");

@@ -17,7 +17,7 @@
 namespace apr {
 namespace {
 
-constexpr int kMostNesting = 120;
+constexpr int kMostSchemaNesting = 120;
 
 GrammarExpr Text(std::string text) { return GrammarExpr::Text(std::move(text)); }
 GrammarExpr Seq(std::vector<GrammarExpr> parts) { return GrammarExpr::Sequence(std::move(parts)); }
@@ -51,7 +51,7 @@ class Converter {
 
   // The value of `schema`; `where` names its place.
   GrammarExpr Value(const Json& schema, const std::string& where, int depth) {
-    if (depth > kMostNesting) Fail(where, fmt::format("the schema is nested deeper than {}, or refers to itself while being merged", kMostNesting));
+    if (depth > kMostSchemaNesting) Fail(where, fmt::format("the schema is nested deeper than {}, or refers to itself while being merged", kMostSchemaNesting));
     if (schema.is_boolean()) return schema.get<bool>() ? Any() : GrammarExpr::Choice({});
     if (!schema.is_object()) Fail(where, "a schema must be an object, true or false");
     CheckSchemaKeys(schema, source_, where);

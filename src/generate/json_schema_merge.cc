@@ -13,7 +13,7 @@
 namespace apr {
 namespace {
 
-constexpr int kMostNesting = 64;
+constexpr int kMostMergeNesting = 64;
 constexpr size_t kMostAlternatives = 1024;
 
 const std::vector<std::string> kCarriedOut = {
@@ -71,7 +71,7 @@ struct Merger {
   }
 
   Json Both(const Json& a, const Json& b, int depth) const {
-    if (depth > kMostNesting) Fail(source, where, "the schema is merged with itself without end");
+    if (depth > kMostMergeNesting) Fail(source, where, "the schema is merged with itself without end");
     if (a == Json(true)) return b;
     if (b == Json(true)) return a;
     if (a == Json(false) || b == Json(false)) return Json(false);
@@ -92,7 +92,7 @@ struct Merger {
 
   // Appends the flat schemas of `schema`.
   void Flatten(const Json& schema, int depth, std::vector<Json>& out) const {
-    if (depth > kMostNesting) Fail(source, where, "the schema refers to itself without end");
+    if (depth > kMostMergeNesting) Fail(source, where, "the schema refers to itself without end");
     if (out.size() > kMostAlternatives) Fail(source, where, fmt::format("more than {} alternatives", kMostAlternatives));
     if (!schema.is_object()) {
       if (!schema.is_boolean()) Fail(source, where, "a schema must be an object, true or false");

@@ -17,7 +17,7 @@
 namespace apr {
 namespace {
 
-constexpr std::pair<FlowComponent, const char*> kNames[] = {
+constexpr std::pair<FlowComponent, const char*> kComponentNames[] = {
     {FlowComponent::kFull, "full"},           {FlowComponent::kEncoder, "encoder"},          {FlowComponent::kDecoder, "decoder"},
     {FlowComponent::kSelfAttention, "self_attn"}, {FlowComponent::kCrossAttention, "cross_attn"}, {FlowComponent::kFeedForward, "ffn"},
 };
@@ -157,14 +157,14 @@ void AddSteps(const ModelFile& file, FlowComponent component, int layer, FlowRep
 }  // namespace
 
 const char* FlowComponentName(FlowComponent component) {
-  for (const auto& [c, name] : kNames) {
+  for (const auto& [c, name] : kComponentNames) {
     if (c == component) return name;
   }
   return "";
 }
 
 std::optional<FlowComponent> FlowComponentFromName(std::string_view name) {
-  for (const auto& [c, known] : kNames) {
+  for (const auto& [c, known] : kComponentNames) {
     if (name == known) return c;
   }
   return std::nullopt;
