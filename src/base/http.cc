@@ -2,6 +2,7 @@
 #include "base/http.h"
 
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -29,15 +30,50 @@ bool Says(const char* value) {
   return !text.empty() && text != "0" && text != "false" && text != "FALSE" && text != "no";
 }
 
-struct CurlGlobal {
-  CurlGlobal() { APR_CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); }
+// libcurl, loaded when something is first fetched: with its thirty libraries it is half of what a command that
+// fetches nothing would hold in memory. Never unloaded.
+class Curl {
+ public:
+  static const Curl& Get() {
+    static const Curl kCurl;
+    return kCurl;
+  }
+
+  decltype(&curl_easy_init) easy_init;
+  decltype(&curl_easy_cleanup) easy_cleanup;
+  decltype(&curl_easy_perform) easy_perform;
+  decltype(&curl_easy_setopt) easy_setopt;
+  decltype(&curl_easy_getinfo) easy_getinfo;
+  decltype(&curl_easy_strerror) easy_strerror;
+
+ private:
+  Curl() {
+    library_ = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) throw Error(ErrorCode::kNetwork, fmt::format("libcurl cannot be loaded: {}", dlerror()));
+    Find(easy_init, "curl_easy_init");
+    Find(easy_cleanup, "curl_easy_cleanup");
+    Find(easy_perform, "curl_easy_perform");
+    Find(easy_setopt, "curl_easy_setopt");
+    Find(easy_getinfo, "curl_easy_getinfo");
+    Find(easy_strerror, "curl_easy_strerror");
+    decltype(&curl_global_init) global_init;
+    Find(global_init, "curl_global_init");
+    APR_CHECK(global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
+  }
+
+  template <typename Function>
+  void Find(Function& function, const char* name) {
+    function = reinterpret_cast<Function>(dlsym(library_, name));
+    if (function == nullptr) throw Error(ErrorCode::kNetwork, fmt::format("libcurl has no function {}", name));
+  }
+
+  void* library_ = nullptr;
 };
 
 class Transfer {
  public:
   Transfer(const HttpRequest& request, const std::function<void(uint64_t)>& begin, const std::function<void(Bytes)>& sink)
-      : request_(request), begin_(begin), sink_(sink), curl_(curl_easy_init(), curl_easy_cleanup) {
-    static const CurlGlobal kGlobal;
+      : request_(request), begin_(begin), sink_(sink), api_(Curl::Get()), curl_(api_.easy_init(), api_.easy_cleanup) {
     APR_CHECK(curl_ != nullptr);
     Set(CURLOPT_URL, request.url.c_str());
     Set(CURLOPT_FOLLOWLOCATION, 1L);
@@ -58,7 +94,7 @@ class Transfer {
 
   // The status that the server gave; 0 when there was no answer.
   long Run() {
-    code_ = curl_easy_perform(curl_.get());
+    code_ = api_.easy_perform(curl_.get());
     if (thrown_) std::rethrow_exception(thrown_);
     return Status();
   }
@@ -66,7 +102,7 @@ class Transfer {
   bool complete() const { return code_ == CURLE_OK; }
   bool started() const { return started_; }
   const HttpResult& result() const { return result_; }
-  std::string Reason() const { return reason_[0] != '\0' ? reason_ : curl_easy_strerror(code_); }
+  std::string Reason() const { return reason_[0] != '\0' ? reason_ : api_.easy_strerror(code_); }
   void Start() {  // of a body, which may be empty
     if (std::exchange(started_, true)) return;
     result_.first_byte = Status() == 206 ? request_.first_byte : 0;
@@ -76,12 +112,12 @@ class Transfer {
  private:
   template <typename T>
   void Set(CURLoption option, T value) {
-    APR_CHECK(curl_easy_setopt(curl_.get(), option, value) == CURLE_OK);
+    APR_CHECK(api_.easy_setopt(curl_.get(), option, value) == CURLE_OK);
   }
 
   long Status() const {
     long status = 0;
-    curl_easy_getinfo(curl_.get(), CURLINFO_RESPONSE_CODE, &status);
+    api_.easy_getinfo(curl_.get(), CURLINFO_RESPONSE_CODE, &status);
     return status;
   }
 
@@ -107,6 +143,7 @@ class Transfer {
   const HttpRequest& request_;
   const std::function<void(uint64_t)>& begin_;
   const std::function<void(Bytes)>& sink_;
+  const Curl& api_;
   std::unique_ptr<CURL, void (*)(CURL*)> curl_;
   char reason_[CURL_ERROR_SIZE] = {};
   CURLcode code_ = CURLE_OK;
