@@ -19,27 +19,13 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/output_file.h"
+#include "base/temp_folder.h"
 #include "base/thread_pool.h"
 
 namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TempFolder {
- public:
-  TempFolder() : path_(fs::temp_directory_path() / ("apr-base-test-" + std::to_string(getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~TempFolder() { fs::remove_all(path_); }
-  std::string File(const std::string& name) const { return (path_ / name).string(); }
-  size_t Count() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-  }
-
- private:
-  fs::path path_;
-};
 
 ErrorCode CodeOf(const std::function<void()>& f) {
   try {
@@ -122,18 +108,18 @@ TEST(Json, RefusesDepthDuplicatesAndNonsense) {
 }
 
 TEST(MappedFile, OpensAndRefuses) {
-  const TempFolder folder;
-  std::ofstream(folder.File("x")) << "hello";
-  EXPECT_EQ(AsText(MappedFile::Open(folder.File("x"))->bytes()), "hello");
-  EXPECT_EQ(CodeOf([&] { MappedFile::Open(folder.File("absent")); }), ErrorCode::kNotFound);
-  EXPECT_EQ(CodeOf([&] { MappedFile::Open(folder.File("")); }), ErrorCode::kNotFound);
-  std::ofstream(folder.File("empty"));
-  EXPECT_EQ(MappedFile::Open(folder.File("empty"))->size(), 0u);
+  const TempFolder folder("base-test");
+  std::ofstream((folder / "x")) << "hello";
+  EXPECT_EQ(AsText(MappedFile::Open((folder / "x"))->bytes()), "hello");
+  EXPECT_EQ(CodeOf([&] { MappedFile::Open((folder / "absent")); }), ErrorCode::kNotFound);
+  EXPECT_EQ(CodeOf([&] { MappedFile::Open((folder / "")); }), ErrorCode::kNotFound);
+  std::ofstream((folder / "empty"));
+  EXPECT_EQ(MappedFile::Open((folder / "empty"))->size(), 0u);
 }
 
 TEST(OutputFile, LeavesTheOldFileUntilCommit) {
-  const TempFolder folder;
-  const std::string path = folder.File("out");
+  const TempFolder folder("base-test");
+  const std::string path = (folder / "out");
   WriteTextFile(path, "old", Overwrite::kRefuse);
   EXPECT_EQ(CodeOf([&] { OutputFile file(path, Overwrite::kRefuse); }), ErrorCode::kValidationFailed);
   {
@@ -142,19 +128,19 @@ TEST(OutputFile, LeavesTheOldFileUntilCommit) {
     EXPECT_EQ(ReadAll(path), "old");
   }
   EXPECT_EQ(ReadAll(path), "old");
-  EXPECT_EQ(folder.Count(), 1u) << "the temporary file is gone";
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1) << "the temporary file is gone";
   WriteTextFile(path, "new", Overwrite::kAllow);
   EXPECT_EQ(ReadAll(path), "new");
 }
 
 TEST(OutputFile, WritesAtAnOffset) {
-  const TempFolder folder;
-  OutputFile file(folder.File("x"), Overwrite::kRefuse);
+  const TempFolder folder("base-test");
+  OutputFile file((folder / "x"), Overwrite::kRefuse);
   file.Write("hello");
   file.WriteZeros(2);
   file.WriteAt(1, AsBytes("E"));
   file.Commit();
-  EXPECT_EQ(ReadAll(folder.File("x")), std::string("hEllo\0\0", 7));
+  EXPECT_EQ(ReadAll((folder / "x")), std::string("hEllo\0\0", 7));
 }
 
 TEST(ThreadPool, CoversEveryItemOnce) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/temp_folder.h"
 #include "compare/diff_html.h"
 #include "compare/element_diff.h"
 #include "compare/stage_diff.h"
@@ -83,16 +84,6 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
   EXPECT_NEAR(first.sum_sq, whole.sum_sq, 1e-12 * whole.sum_sq);
 }
 
-class TempFolder {
- public:
-  TempFolder() : path_(fs::temp_directory_path() / ("apr-compare-test-" + std::to_string(getpid()))) { fs::create_directories(path_); }
-  ~TempFolder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
-
 void WriteRun(const std::string& path, std::vector<int64_t> ids, float planted) {
   StageManifest manifest{.engine = "test", .ids = std::move(ids)};
   manifest.precision = {"f32", "f32", "f32"};
@@ -109,7 +100,7 @@ void WriteRun(const std::string& path, std::vector<int64_t> ids, float planted) 
 }
 
 TEST(StageDiff, FindsTheFirstDifferenceInCausalOrder) {
-  const TempFolder folder;
+  const TempFolder folder("compare-test");
   WriteRun(folder / "a", {1, 2, 3, 4}, 0);
   WriteRun(folder / "b", {1, 2, 3, 4}, 0.5f);
   const StageDirectoryDiff diff = DiffStageDirectories(folder / "a", folder / "b", std::nullopt);
@@ -123,7 +114,7 @@ TEST(StageDiff, FindsTheFirstDifferenceInCausalOrder) {
 }
 
 TEST(StageDiff, OtherIdsMissingFilesAndNaNAreNoAgreement) {
-  const TempFolder folder;
+  const TempFolder folder("compare-test");
   WriteRun(folder / "a", {1, 2, 3, 4}, 0);
   WriteRun(folder / "ids", {1, 2, 3, 5}, 0);
   EXPECT_FALSE(DiffStageDirectories(folder / "a", folder / "ids", std::nullopt).agree());
@@ -138,7 +129,7 @@ TEST(StageDiff, OtherIdsMissingFilesAndNaNAreNoAgreement) {
 }
 
 TEST(StageDiff, FilesOfOtherLayersOrSizesAreRefused) {
-  const TempFolder folder;
+  const TempFolder folder("compare-test");
   const std::vector<float> values = {1, 2, 3};
   WriteStageFile(folder / "a.bin", 0, values, Overwrite::kAllow);
   WriteStageFile(folder / "b.bin", 1, values, Overwrite::kAllow);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/temp_folder.h"
 #include "exec/executor.h"
 #include "model/export_model.h"
 #include "model/export_tensors.h"
@@ -14,16 +15,6 @@ namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TempFolder {
- public:
-  TempFolder() : path_(fs::temp_directory_path() / ("apr-export-test-" + std::to_string(getpid()))) { fs::create_directories(path_); }
-  ~TempFolder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 std::vector<float> Logits(const Model& model) {
   const auto executor = Executor::Create(ExecutorKind::kCpu, model.bound(), {.threads = 1, .precision = Precision::kExact});
@@ -36,7 +27,7 @@ std::vector<float> Logits(const Model& model) {
 class ExportRoundTrip : public testing::TestWithParam<const char*> {};
 
 TEST_P(ExportRoundTrip, FolderToFolderIsTheSameModel) {
-  const TempFolder folder;
+  const TempFolder folder("export-test");
   const auto model = Model::Load(std::string(APR_SOURCE_DIR "/testdata/model/") + GetParam());
   ExportSafetensors(model, {.out = folder / "out"});
   const auto again = Model::Load(folder / "out");
@@ -48,7 +39,7 @@ TEST_P(ExportRoundTrip, FolderToFolderIsTheSameModel) {
 
 // Through GGUF's names and transforms: the bytes that a GGUF of this model holds, bound again.
 TEST_P(ExportRoundTrip, ThroughGgufNamesEverySlotComesBack) {
-  const TempFolder folder;
+  const TempFolder folder("export-test");
   const auto model = Model::Load(std::string(APR_SOURCE_DIR "/testdata/model/") + GetParam());
   auto tensors = ExportTensors(model, model->architecture().gguf_names, [](const std::string&, const Shape&, DType) { return DType::kF32; });
   MetaBuilder metadata;

@@ -14,6 +14,7 @@
 #include "exec/executor.h"
 #include "model/architecture.h"
 #include "model/model.h"
+#include "model/oracle_values.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -25,38 +26,6 @@ constexpr const char* kShared = APR_SOURCE_DIR "/../shared/oracle/model";
 constexpr const char* kOwn = APR_SOURCE_DIR "/testdata/model";
 
 constexpr double kOwnFloor = 8.9e-14;
-
-std::vector<double> Decode(const ModelFile& file, const std::string& name) {
-  const TensorInfo* info = file.Find(name);
-  if (info == nullptr) throw std::runtime_error("no tensor " + name);
-  std::vector<double> out(static_cast<size_t>(info->shape.num_elements()));
-  DecodeTensorF64(file.View(*info), out);
-  return out;
-}
-
-std::vector<int32_t> Ids(const ModelFile& file, const std::string& name) {
-  const std::vector<double> values = Decode(file, name);
-  return {values.begin(), values.end()};
-}
-
-std::vector<double> Widen(const TensorView& view) {
-  std::vector<double> out(static_cast<size_t>(view.shape.num_elements()));
-  DecodeTensorF64(view, out);
-  return out;
-}
-
-// sum (a - b)^2 / sum b^2; a NaN on either side is an infinite difference.
-double Nmse(const std::vector<double>& a, const std::vector<double>& b) {
-  if (a.size() != b.size() || a.empty()) return INFINITY;
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
-  }
-  const double ratio = error / norm;
-  return std::isnan(ratio) ? INFINITY : ratio;
-}
 
 class CollectStages final : public TapSink {
  public:

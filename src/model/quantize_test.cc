@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/temp_folder.h"
 #include "format/imatrix.h"
 #include "model/merge.h"
 #include "model/plan_types.h"
@@ -18,16 +19,6 @@ namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TempFolder {
- public:
-  TempFolder() : path_(fs::temp_directory_path() / ("apr-quantize-test-" + std::to_string(getpid()))) { fs::create_directories(path_); }
-  ~TempFolder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 // The matrices of a llama of `layers` layers, rows of 512.
 std::vector<MixTensor> Llama(int layers, bool tied) {
@@ -123,7 +114,7 @@ TEST(Importance, BothFormsOfFileAreRead) {
   EXPECT_EQ(std::vector<float>(values, values + 4), (std::vector<float>{1, 2, 3, 4}));
   EXPECT_EQ(old->Find("other", 1, 4), nullptr);
   EXPECT_THROW(old->Find("w", 1, 3), Error) << "another number of columns is no match";
-  const TempFolder folder;
+  const TempFolder folder("quantize-test");
   const auto vector = [](const std::string& name, const Shape& shape, const std::vector<float>& v) {
     return TensorToWrite{name, DType::kF32, shape, [v](const ByteSink& sink) { sink(std::as_bytes(std::span(v))); }};
   };

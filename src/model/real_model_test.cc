@@ -12,43 +12,13 @@
 #include "base/json.h"
 #include "exec/executor.h"
 #include "model/model.h"
+#include "model/oracle_values.h"
 #include "quant/quant.h"
 
 namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<double> Decode(const ModelFile& file, const std::string& name) {
-  const TensorInfo* info = file.Find(name);
-  if (info == nullptr) throw std::runtime_error("no tensor " + name);
-  std::vector<double> out(static_cast<size_t>(info->shape.num_elements()));
-  DecodeTensorF64(file.View(*info), out);
-  return out;
-}
-
-std::vector<int32_t> Ids(const ModelFile& file, const std::string& name) {
-  const std::vector<double> values = Decode(file, name);
-  return {values.begin(), values.end()};
-}
-
-std::vector<double> Widen(const TensorView& view) {
-  std::vector<double> out(static_cast<size_t>(view.shape.num_elements()));
-  DecodeTensorF64(view, out);
-  return out;
-}
-
-double Nmse(std::span<const double> a, std::span<const double> b) {
-  if (a.size() != b.size() || a.empty()) return INFINITY;
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    error += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
-  }
-  const double ratio = error / norm;
-  return std::isnan(ratio) ? INFINITY : ratio;
-}
 
 int32_t ArgMax(std::span<const double> row) {
   return static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/temp_folder.h"
 #include "exec/executor.h"
 #include "model/config_fields.h"
 #include "model/export_model.h"
@@ -21,16 +22,6 @@ namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-class TempFolder {
- public:
-  TempFolder() : path_(fs::temp_directory_path() / ("apr-roundtrip-test-" + std::to_string(getpid()))) { fs::create_directories(path_); }
-  ~TempFolder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 std::vector<float> Logits(const Model& model) {
   const auto executor = Executor::Create(ExecutorKind::kCpu, model.bound(), {.threads = 1, .precision = Precision::kExact});
@@ -114,7 +105,7 @@ class RoundTrip : public testing::TestWithParam<Case> {
     }
     return Model::Load(options.out);
   }
-  TempFolder folder_;
+  TempFolder folder_("roundtrip-test");
   std::shared_ptr<const Model> model_;
 };
 
@@ -180,7 +171,7 @@ TEST(Fields, ADifferenceIsNamed) {
 
 TEST(Gguf, WhatNoStandardKeySaysTravelsAndIsSaid) {
   const auto model = Model::Load(APR_SOURCE_DIR "/testdata/model/gpt2-inverse-layer");
-  const TempFolder folder;
+  const TempFolder folder("roundtrip-test");
   const ExportReport report = ExportGguf(model, {.out = folder / "m.gguf"});
   ASSERT_FALSE(report.warnings.empty());
   EXPECT_NE(report.warnings[0].find("apr.scale_attn_by_inverse_layer_idx"), std::string::npos) << report.warnings[0];
