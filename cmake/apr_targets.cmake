@@ -19,6 +19,7 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 # -O3 is for the folders whose time is arithmetic; elsewhere it costs compiling and gains nothing.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -DNDEBUG")  # the sanitizers' builds: kernels take minutes at -O2
 
 add_library(apr_options INTERFACE)
 target_compile_options(apr_options INTERFACE
