@@ -54,7 +54,7 @@ std::vector<float> Narrowed(const std::vector<double>& values) { return {values.
 class Describer {
  public:
   Describer(const Model& model, const std::vector<TensorToWrite>& tensors)
-      : model_(model), c_(model.config()), arch_(model.architecture()), tensors_(tensors) {}
+      : c_(model.config()), arch_(model.architecture()), tensors_(tensors) {}
 
   GgufDescription Run() {
     if (arch_.gguf.empty()) {
@@ -241,7 +241,6 @@ class Describer {
     return config;
   }
 
-  const Model& model_;
   const ModelConfig& c_;
   const Architecture& arch_;
   const std::vector<TensorToWrite>& tensors_;
