@@ -324,7 +324,7 @@ class Converter {
     }
     parts.push_back(Seq({GrammarExpr::Class(std::move(others)), any, Text("\"")}));
     for (const auto& [c, same] : next) {
-      const bool plain = std::ranges::any_of(kPlain, [&](const auto& r) { return static_cast<uint8_t>(c) >= r.first && static_cast<uint8_t>(c) <= r.second; });
+      const bool plain = std::ranges::any_of(kPlain, [byte = static_cast<uint8_t>(c)](const auto& r) { return byte >= r.first && byte <= r.second; });
       if (plain && at < 256) parts.push_back(Seq({Text(std::string(1, c)), OtherName(same, at + 1)}));
     }
     return GrammarExpr::Choice(std::move(parts));

@@ -59,7 +59,7 @@ void Configuration(const Model& model, MetaBuilder& out) {
   const Json config = HfConfig(model, "float32");
   for (const auto& [key, value] : config.items()) {
     const bool skip = std::find(std::begin(kOtherSpelling), std::end(kOtherSpelling), key) != std::end(kOtherSpelling);
-    const bool there = std::any_of(out.list().begin(), out.list().end(), [&](const auto& entry) { return entry.first == key; });
+    const bool there = std::any_of(out.list().begin(), out.list().end(), [&key = key](const auto& entry) { return entry.first == key; });
     if (!skip && !there && !value.is_null()) SetJson(out, key, value);
   }
 }
