@@ -105,7 +105,7 @@ class RoundTrip : public testing::TestWithParam<Case> {
     }
     return Model::Load(options.out);
   }
-  TempFolder folder_("roundtrip-test");
+  TempFolder folder_{"roundtrip-test"};
   std::shared_ptr<const Model> model_;
 };
 
