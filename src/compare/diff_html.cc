@@ -22,7 +22,7 @@ h1 { font-size: 1.4rem; margin: 0 0 .25rem; } h2 { font-size: 1.05rem; margin: 2
 .ok { color: var(--ok); } .bad { color: var(--bad); } .warn { color: var(--warn); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .75rem 1rem; margin: .75rem 0; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; width: 100%; }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: left; padding: .25rem .35rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 table.heat { width: auto; } table.heat td { padding: 0; border: 1px solid var(--bg); width: 30px; height: 20px; }
 table.heat th { padding: .1rem .4rem; border: 0; font-weight: 500; } table.heat th.v { writing-mode: vertical-rl; transform: rotate(180deg); }
