@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <iterator>
 #include <string>
 
 #include "base/error.h"
@@ -76,7 +77,7 @@ void MutateObject(apr::Json& object, apr::FuzzRandom& random, int depth) {
     object[kKeys[random.Below(std::size(kKeys))]] = RandomValue(random);
     return;
   }
-  auto member = object.begin() + static_cast<ptrdiff_t>(random.Below(object.size()));
+  const auto member = std::next(object.begin(), static_cast<ptrdiff_t>(random.Below(object.size())));
   if (member->is_object() && depth < 4 && random.Below(2) == 0) return MutateObject(*member, random, depth + 1);
   if (random.Below(5) == 0) object.erase(member.key());
   else if (member->is_array() && !member->empty() && random.Below(2) == 0) (*member)[random.Below(member->size())] = RandomValue(random);
