@@ -2,8 +2,8 @@
 // mutator changes one value of the JSON at a time, so that the checks behind the parser are reached.
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <iterator>
+#include <memory>
 #include <string>
 
 #include "base/error.h"
