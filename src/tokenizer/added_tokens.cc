@@ -92,9 +92,10 @@ void AddedTokens::Split(std::string_view text, bool normalized, bool parse_speci
         (EndsWithWord(text.substr(0, begin)) || StartsWithWord(text.substr(end)))) {
       continue;
     }
-    if (begin < done) continue;  // begins in what the one before took to its right
-    if (token.lstrip) begin = SpaceBefore(text, std::min(done, begin), begin);
+    // A token that begins in white space which the one before took to its right is found all the same.
+    if (token.lstrip) begin = std::max(done, SpaceBefore(text, std::min(done, begin), begin));
     if (token.rstrip) end = SpaceAfter(text, end);
+    if (begin >= end) continue;  // all of it was taken
     if (begin > done) parts.push_back({nullptr, done, begin});
     parts.push_back({&token, begin, end});
     done = end;

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <span>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/word_cache.h"
 
@@ -16,40 +18,47 @@ namespace {
 // Words above this many symbols are merged in windows.
 constexpr size_t kWindow = size_t{1} << 15;
 
-// Looks up the parts and results of merges a block at a time, so that the table's cache misses
-// overlap.
+// Looks up the parts and results of merges in blocks. What a block will touch is asked for while the one before is
+// looked up, so that the misses overlap.
 class MergeResolver {
  public:
   using Pair = std::pair<std::string_view, std::string_view>;
   static constexpr size_t kBlock = 32;
   static constexpr uint32_t kNone = 0xFFFFFFFF;
+  struct Ids {
+    uint32_t left = kNone, right = kNone, result = kNone;
+  };
 
   MergeResolver(const Vocabulary& vocabulary, size_t prefix)
       : vocabulary_(vocabulary), prefix_(prefix) {}
 
-  uint32_t left[kBlock], right[kBlock], result[kBlock];
-
-  void Run(const Pair* pairs, size_t count) {
-    uint64_t hashes[kBlock][2];
-    const auto each = [&](auto&& step) {
+  void Run(std::span<const Pair> pairs, Ids* ids) {
+    Ask(pairs, 0);
+    for (size_t begin = 0; begin < pairs.size(); begin += kBlock) {
+      Ask(pairs, begin + kBlock);
+      const size_t count = std::min(kBlock, pairs.size() - begin);
+      const auto& hashes = hashes_[begin / kBlock % 2];
       for (size_t i = 0; i < count; ++i) {
-        step(hashes[i][0]);
-        step(hashes[i][1]);
+        const Pair& pair = pairs[begin + i];
+        ids[begin + i] = {vocabulary_.Find(pair.first, hashes[i][0]).value_or(kNone),
+                          vocabulary_.Find(pair.second, hashes[i][1]).value_or(kNone), FindResult(pair)};
       }
-    };
-    for (size_t i = 0; i < count; ++i) {
-      hashes[i][0] = HashBytes(pairs[i].first);
-      hashes[i][1] = HashBytes(pairs[i].second);
-    }
-    each([&](uint64_t hash) { vocabulary_.PrefetchSlot(hash); });
-    for (size_t i = 0; i < count; ++i) {
-      left[i] = vocabulary_.Find(pairs[i].first, hashes[i][0]).value_or(kNone);
-      right[i] = vocabulary_.Find(pairs[i].second, hashes[i][1]).value_or(kNone);
-      result[i] = FindResult(pairs[i]);
     }
   }
 
  private:
+  void Ask(std::span<const Pair> pairs, size_t begin) {
+    if (begin >= pairs.size()) return;
+    const size_t count = std::min(kBlock, pairs.size() - begin);
+    auto& hashes = hashes_[begin / kBlock % 2];
+    for (size_t i = 0; i < count; ++i) {
+      hashes[i][0] = HashBytes(pairs[begin + i].first);
+      hashes[i][1] = HashBytes(pairs[begin + i].second);
+      vocabulary_.PrefetchSlot(hashes[i][0]);
+      vocabulary_.PrefetchSlot(hashes[i][1]);
+    }
+  }
+
   // Vocabularies list results in the order of merges, several merges may give one result: the last
   // one and the id after it are tried first.
   uint32_t FindResult(const Pair& pair) {
@@ -75,6 +84,7 @@ class MergeResolver {
   size_t prefix_;
   uint32_t last_ = 0;
   std::string joined_;
+  uint64_t hashes_[2][kBlock][2];
 };
 
 [[noreturn]] void FailMerge(size_t rank, const MergeResolver::Pair& pair,
@@ -87,48 +97,58 @@ class MergeResolver {
 
 }  // namespace
 
+void MergeRules::Skip(size_t rank, const std::pair<std::string_view, std::string_view>& pieces) {
+  skipped_.push_back({static_cast<uint32_t>(rank), std::string(pieces.first), std::string(pieces.second)});
+}
+
 MergeRules MergeRules::Resolve(
     const Vocabulary& vocabulary,
     const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
     const BpeOptions& options) {
+  using Ids = MergeResolver::Ids;
+  constexpr uint32_t kNone = MergeResolver::kNone;
+  const size_t prefix = options.continuing_subword_prefix.size();
+  std::vector<Ids> ids(pieces.size());
+  const std::span all(pieces);
+  // Two halves where there is a second processor and enough to do.
+  const size_t half = pieces.size() > 20000 && ThreadPool::HardwareThreads() > 1 ? pieces.size() / 2 : pieces.size();
+  std::future<void> rest;
+  if (half < pieces.size()) {
+    rest = std::async(std::launch::async, [&] { MergeResolver(vocabulary, prefix).Run(all.subspan(half), ids.data() + half); });
+  }
+  MergeResolver(vocabulary, prefix).Run(all.first(half), ids.data());
+
   MergeRules rules;
   rules.table_.Reserve(pieces.size());
-  MergeResolver resolver(vocabulary, options.continuing_subword_prefix.size());
-  constexpr uint32_t kNone = MergeResolver::kNone;
   // Highest rank + 1 of a merge that makes the id, so far.
   std::vector<uint32_t> made(vocabulary.size(), 0);
-  std::vector<std::pair<uint32_t, uint32_t>> parts(pieces.size(), {kNone, kNone});
-  for (size_t begin = 0; begin < pieces.size(); begin += MergeResolver::kBlock) {
-    const size_t count = std::min(MergeResolver::kBlock, pieces.size() - begin);
-    resolver.Run(&pieces[begin], count);
-    for (size_t i = 0; i < count; ++i) rules.table_.Prefetch(resolver.left[i], resolver.right[i]);
-    for (size_t i = 0; i < count; ++i) {
-      const auto rank = static_cast<uint32_t>(begin + i);
-      const uint32_t left = resolver.left[i];
-      const uint32_t right = resolver.right[i];
-      const uint32_t result = resolver.result[i];
-      if (left == kNone || right == kNone || result == kNone) {
-        if (options.skip_bad_merges) {
-          rules.skipped_.push_back({rank, std::string(pieces[rank].first), std::string(pieces[rank].second)});
-          continue;
-        }
-        const auto& pair = pieces[rank];
-        if (left == kNone) FailMerge(rank, pair, pair.first);
-        if (right == kNone) FailMerge(rank, pair, pair.second);
-        FailMerge(rank, pair, std::string(pair.first) + std::string(pair.second));
+  constexpr size_t kAhead = 24;
+  for (size_t rank = 0; rank < ids.size(); ++rank) {
+    if (rank == half) rest.get();
+    const size_t ahead = rank + kAhead;
+    if (ahead < (rank < half ? half : ids.size())) rules.table_.Prefetch(ids[ahead].left, ids[ahead].right);
+    const auto [left, right, result] = ids[rank];
+    if (left == kNone || right == kNone || result == kNone) {
+      const auto& pair = pieces[rank];
+      if (!options.skip_bad_merges) {
+        FailMerge(rank, pair, left == kNone    ? std::string(pair.first)
+                              : right == kNone ? std::string(pair.second)
+                                               : std::string(pair.first) + std::string(pair.second));
       }
-      rules.table_.Insert(left, right, {rank, result});
-      parts[rank] = {left, right};
-      made[result] = rank + 1;
-      for (const uint32_t id : {left, right, result}) {
-        rules.digest_ = (rules.digest_ ^ id) * 0x9E3779B97F4A7C15u;
-        rules.digest_ ^= rules.digest_ >> 32;
-      }
+      rules.Skip(rank, pair);
+      continue;
+    }
+    rules.table_.Insert(left, right, {static_cast<uint32_t>(rank), result});
+    made[result] = static_cast<uint32_t>(rank) + 1;
+    for (const uint32_t id : {left, right, result}) {
+      rules.digest_ = (rules.digest_ ^ id) * 0x9E3779B97F4A7C15u;
+      rules.digest_ ^= rules.digest_ >> 32;
     }
   }
-  for (size_t rank = 0; rank < parts.size() && rules.ordered_; ++rank) {
-    if (parts[rank].first == kNone) continue;
-    rules.ordered_ = made[parts[rank].first] <= rank && made[parts[rank].second] <= rank;
+  for (size_t rank = 0; rank < ids.size() && rules.ordered_; ++rank) {
+    const auto [left, right, result] = ids[rank];
+    if (left == kNone || right == kNone || result == kNone) continue;
+    rules.ordered_ = made[left] <= rank && made[right] <= rank;
   }
   return rules;
 }

@@ -48,6 +48,8 @@ class MergeRules {
   uint64_t digest() const { return digest_; }  // of (left, right, result) in order of rank
 
  private:
+  void Skip(size_t rank, const std::pair<std::string_view, std::string_view>& pieces);
+
   MergeTable table_;
   std::vector<Skipped> skipped_;
   bool ordered_ = true;

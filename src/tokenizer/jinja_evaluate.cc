@@ -108,8 +108,13 @@ Value Interpreter::EvalCompare(const Expr& expr) {
 Value Interpreter::EvalConcat(const Expr& expr) {
   Values parts;
   parts.reserve(expr.kids.size());
-  for (const ExprPtr& kid : expr.kids) parts.push_back(Eval(*kid));
+  size_t size = 0;
+  for (const ExprPtr& kid : expr.kids) {
+    parts.push_back(Eval(*kid));
+    if (parts.back().type() == Type::kStr) size += Text(parts.back()).size();
+  }
   std::string text;
+  text.reserve(size);
   for (const Value& part : parts) AppendStr(rt_, part, &text);
   return rt_.MakeStr(std::move(text));
 }

@@ -47,6 +47,11 @@ TEST(JinjaLanguage, WhiteSpaceControl) {
          {"{{ '%}' }}{% set y = '}}' %}{{ y }}", "%}}}"}});
 }
 
+TEST(JinjaLanguage, LengthsAreInCodePoints) {
+  Check({{"{{ ('a\u00e9\u20ac\U0001f600' * 3000)|length }}", "12000"},  // 30000 bytes: every lane runs full
+         {"{{ ('\U0001f600' * 511)|length }} {{ 'x\u20ac'|length }} {{ ''|length }}", "511 2 0"}});
+}
+
 TEST(JinjaLanguage, Scopes) {
   Check({{"{% set y = 1 %}{% for i in l %}{{ y }}{% set y = i %}{{ y }} {% endfor %}{{ y }}",
           "13 11 12 1"},

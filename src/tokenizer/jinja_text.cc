@@ -7,6 +7,7 @@
 #include <iterator>
 #include <span>
 
+#include "base/bytes.h"
 #include "tokenizer/jinja_unicode.h"
 
 namespace apr::jinja {
@@ -131,9 +132,24 @@ void AppendUtf8(std::string* out, char32_t c) {
 }
 
 size_t CountCodePoints(std::string_view text) {
-  size_t count = 0;
-  for (const char c : text) count += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  return count;
+  // Every string is counted when it is made: eight bytes at a time, each lane of `lanes` counting the
+  // continuation bytes (10xxxxxx) that passed it.
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  size_t continuations = 0;
+  size_t at = 0;
+  while (text.size() - at >= 8) {
+    const size_t words = std::min<size_t>(255, (text.size() - at) / 8);
+    uint64_t lanes = 0;
+    for (const size_t end = at + 8 * words; at < end; at += 8) {
+      const auto word = LoadLe<uint64_t>(text.data() + at);
+      lanes += (word >> 7) & ~(word >> 6) & kOnes;
+    }
+    // Lanes hold up to 255: folded in two steps, as their sum does not fit eight bits.
+    lanes = (lanes & 0x00FF00FF00FF00FF) + (lanes >> 8 & 0x00FF00FF00FF00FF);
+    continuations += lanes * 0x0001000100010001 >> 48;
+  }
+  for (; at < text.size(); ++at) continuations += (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+  return text.size() - continuations;
 }
 
 size_t ByteOffset(std::string_view text, size_t count, size_t index) {

@@ -164,7 +164,7 @@ void MergeTable::Reserve(size_t merges) {
 }
 
 void MergeTable::Grow(size_t capacity) {
-  std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(capacity));
+  LargeVector<Slot> old = std::exchange(slots_, LargeVector<Slot>(capacity));
   mask_ = capacity - 1;
   shift_ = 64 - std::countr_zero(capacity);
   size_ = 0;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/large_pages.h"
+
 namespace apr {
 
 inline constexpr uint32_t kNoRank = 0xFFFFFFFF;
@@ -62,7 +64,7 @@ class MergeTable {
   void Grow(size_t capacity);
 
   std::vector<uint64_t> filter_ = std::vector<uint64_t>(size_t{1} << (64 - kFilterShift));
-  std::vector<Slot> slots_ = std::vector<Slot>(2);
+  LargeVector<Slot> slots_ = LargeVector<Slot>(2);
   uint64_t mask_ = 1;
   int shift_ = 63;
   size_t size_ = 0;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/large_pages.h"
+
 namespace apr {
 
 // Both halves of a 64 x 64 bit product, folded: the mixing step of the hashes of this folder.
@@ -76,7 +78,7 @@ class Vocabulary {
   std::string arena_;
   std::vector<Entry> entries_;
   std::vector<uint32_t> order_;  // ids as added
-  std::vector<Slot> slots_;
+  LargeVector<Slot> slots_;
   uint64_t mask_ = 0;
   size_t longest_ = 0;
   bool duplicates_ = false;
