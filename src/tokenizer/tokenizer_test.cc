@@ -55,6 +55,19 @@ std::string LoadError(const std::string& json) {
   return {};
 }
 
+// What one token takes to its right may hold the beginning of the next: both are found, and only what is taken
+// whole is gone (tokenizers 0.23 on the same file).
+TEST(AddedTokensTest, OverlapInWhiteSpace) {
+  const std::string json = R"({"model":{"type":"WordLevel","vocab":{"[UNK]":0,"x":1},"unk_token":"[UNK]"},"added_tokens":[
+    {"id":2,"content":"a","single_word":false,"lstrip":false,"rstrip":true,"normalized":false,"special":false},
+    {"id":3,"content":" b","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":false},
+    {"id":4,"content":"\n\n","single_word":false,"lstrip":true,"rstrip":true,"normalized":false,"special":false}]})";
+  EXPECT_EQ(Ids(json, "a  b"), (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(Ids(json, "a  bx"), (std::vector<int32_t>{2, 3, 1}));
+  EXPECT_EQ(Ids(json, "a b b"), (std::vector<int32_t>{2, 3, 3}));
+  EXPECT_EQ(Ids(json, "x\n\n\n\n"), (std::vector<int32_t>{1, 4}));
+}
+
 TEST(TokenizerJson, ErrorsNameFileAndKey) {
   EXPECT_NE(LoadError("{").find("test.json"), std::string::npos);
   EXPECT_NE(LoadError("[]").find("test.json"), std::string::npos);
