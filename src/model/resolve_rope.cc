@@ -80,6 +80,7 @@ class RopeResolver {
       return;
     }
     if (const auto factor = reader_.Real({factor_keys})) {
+      if (!(*factor > 0 && *factor <= 1)) Refuse("partial_rotary_factor", fmt::format("{} is not a part of a head", *factor));
       dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * *factor);
       origin = reader_.last_origin();
     } else if (const auto given = reader_.Int({"rotary_dim", "rope.dimension_count"})) {
