@@ -32,6 +32,10 @@ ExportReport ExportGguf(std::shared_ptr<const Model> model, const ExportOptions&
     return options.dtype ? *options.dtype : AsStored(stored);
   };
   auto tensors = TensorsToExport(model, options, model->architecture().gguf_names, choose, Container::kGguf);
+  // A row of its own shape there, not a matrix of one row: other readers add the dimension themselves.
+  for (TensorToWrite& tensor : tensors) {
+    if (EndsWith(tensor.name, ".ffn_gate_inp_shexp.weight")) tensor.shape = Shape{tensor.shape.num_elements()};
+  }
   GgufDescription description = DescribeForGguf(*model, tensors);
   MetaBuilder metadata;
   const auto add = [&](const MetaList& list) {

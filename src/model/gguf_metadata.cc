@@ -73,10 +73,21 @@ class Describer {
       out_.warnings.push_back(fmt::format("written as {}: other engines do not read it", fmt::join(extended, ", ")));
     }
     for (const std::string& key : ignored_) out_.warnings.push_back(fmt::format("llama.cpp does not read {} for this architecture", key));
+    Unloadable();
     return std::move(out_);
   }
 
  private:
+  // What other engines refuse whatever is written (llama.cpp src/models/deepseek2.cpp, olmoe.cpp).
+  void Unloadable() {
+    if (arch_.gguf == "deepseek2" && c_.latent.q_rank == 0 && c_.num_layers != 26 && c_.num_layers != 27) {
+      out_.warnings.push_back("llama.cpp loads a deepseek2 without q_lora_rank only with 26 or 27 layers");
+    }
+    if (arch_.gguf == "olmoe" && c_.num_kv_heads != c_.num_heads) {
+      out_.warnings.push_back("llama.cpp loads an olmoe only with as many kv heads as heads");
+    }
+  }
+
   std::string Key(std::string_view name) const { return fmt::format("{}.{}", arch_.gguf, name); }
   void U32(std::string_view name, int64_t value) { out_.metadata.SetU32(Key(name), static_cast<uint32_t>(value)); }
   void F32(std::string_view name, double value) {

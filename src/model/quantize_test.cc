@@ -150,8 +150,8 @@ TEST(Importance, EveryEncoderThatTakesItUsesIt) {
   std::vector<float> x(kRows * kCols), importance(kCols);
   for (float& v : x) v = gauss(random);
   for (float& v : importance) v = std::exp(2 * gauss(random));
-  for (const DType dtype : {DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K,
-                            DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS}) {
+  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K,
+                            DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4}) {
     EXPECT_LT(WeightedError(dtype, x, kRows, kCols, importance.data(), importance), WeightedError(dtype, x, kRows, kCols, nullptr, importance)) << NameOf(dtype);
   }
 }

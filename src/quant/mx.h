@@ -7,7 +7,7 @@
 //   NVFP4   36    4.5          ue4m3(d) / 2 * level[q]     16 per d (E4M3, non-negative)
 //
 // level = twice the E2M1 values, so scales carry a factor 1/2: {0, 1, 2, 3, 4, 6, 8, 12} and, with
-// bit 3 set, their negatives. Decoding is exact in f32 up to overflow (e >= 254).
+// bit 3 set, their negatives. Decoding is exact in f32 up to overflow, which begins at e = 253 (8 * 2^125).
 #pragma once
 
 #include "quant/block.h"
@@ -37,8 +37,9 @@ float NvHalfScale(uint8_t d);
 void DecodeMXFP4(const std::byte* row, int64_t cols, float* out);
 void DecodeNVFP4(const std::byte* row, int64_t cols, float* out);
 
-// e = floor(log2(largest |x|)) - 2 + 127 (OCP MX 1.0, section 6.3; 0 for a block of zeros), then
-// the nearest level of each element, the lower code on a tie.
+// Of the exponents around e = floor(log2(largest |x|)) - 2 + 127 (OCP MX 1.0, section 6.3; 0 for a block of
+// zeros) the one with the least squared error, weighted where `weights` are given; then the nearest level
+// of each element, the smaller one on a tie.
 void EncodeMXFP4(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

@@ -37,6 +37,12 @@ void Searching(const float* x, int64_t cols, const float* importance, std::byte*
   (SearchEncodersFor(ActiveIsa()).*kEncoder)(x, cols, importance, out);
 }
 
+// Rounds by the type's rule, as ggml does, but searches where an importance says what matters.
+template <RowEncoder kRule, RowEncoder SearchEncoders::*kEncoder>
+void RuleOrSearch(const float* x, int64_t cols, const float* importance, std::byte* out) {
+  importance == nullptr ? kRule(x, cols, nullptr, out) : Searching<kEncoder>(x, cols, importance, out);
+}
+
 constexpr Codec kCodecs[] = {
     {DType::kF64, DecodeF64, EncodeF64},
     {DType::kF32, DecodeF32, EncodeF32},
@@ -53,10 +59,10 @@ constexpr Codec kCodecs[] = {
     {DType::kU16, DecodeU16},
     {DType::kU8, DecodeU8},
     {DType::kBool, DecodeBool},
-    {DType::kQ4_0, DecodeQ4_0, EncodeQ4_0},
-    {DType::kQ4_1, DecodeQ4_1, EncodeQ4_1},
-    {DType::kQ5_0, DecodeQ5_0, EncodeQ5_0},
-    {DType::kQ5_1, DecodeQ5_1, EncodeQ5_1},
+    {DType::kQ4_0, DecodeQ4_0, RuleOrSearch<EncodeQ4_0, &SearchEncoders::q4_0>},
+    {DType::kQ4_1, DecodeQ4_1, RuleOrSearch<EncodeQ4_1, &SearchEncoders::q4_1>},
+    {DType::kQ5_0, DecodeQ5_0, RuleOrSearch<EncodeQ5_0, &SearchEncoders::q5_0>},
+    {DType::kQ5_1, DecodeQ5_1, RuleOrSearch<EncodeQ5_1, &SearchEncoders::q5_1>},
     {DType::kQ8_0, DecodeQ8_0, EncodeQ8_0},
     {DType::kQ8_1, DecodeQ8_1, EncodeQ8_1},
     {DType::kQ2_K, DecodeQ2_K, Searching<&SearchEncoders::q2_k>},

@@ -6,6 +6,7 @@
 #include "quant/block.h"
 #include "quant/iq.h"
 #include "quant/q_k.h"
+#include "quant/q_legacy.h"
 #include "quant/rounding.h"
 #include "quant/search.h"
 #include "quant/search_params.h"
@@ -19,11 +20,16 @@ namespace apr::avx2 {
 #include "quant/search_tile.inc"
 #include "quant/search_offset.inc"
 #include "quant/search_scale.inc"
+#include "quant/search_legacy.inc"
 }  // namespace apr::avx2
 #include "quant/target_end.h"
 
 namespace apr {
 const SearchEncoders kAvx2Search{
+    avx2::EncodeQ4_0,
+    avx2::EncodeQ4_1,
+    avx2::EncodeQ5_0,
+    avx2::EncodeQ5_1,
     avx2::EncodeQ2_K,
     avx2::EncodeQ3_K,
     avx2::EncodeQ4_K,

@@ -6,6 +6,7 @@
 #include "quant/block.h"
 #include "quant/iq.h"
 #include "quant/q_k.h"
+#include "quant/q_legacy.h"
 #include "quant/rounding.h"
 #include "quant/search.h"
 #include "quant/search_params.h"
@@ -19,11 +20,16 @@ namespace apr::avx512 {
 #include "quant/search_tile.inc"
 #include "quant/search_offset.inc"
 #include "quant/search_scale.inc"
+#include "quant/search_legacy.inc"
 }  // namespace apr::avx512
 #include "quant/target_end.h"
 
 namespace apr {
 const SearchEncoders kAvx512Search{
+    avx512::EncodeQ4_0,
+    avx512::EncodeQ4_1,
+    avx512::EncodeQ5_0,
+    avx512::EncodeQ5_1,
     avx512::EncodeQ2_K,
     avx512::EncodeQ3_K,
     avx512::EncodeQ4_K,

@@ -39,6 +39,10 @@ constexpr float kTops128[] = {1.0f,        127.0f / 128, 126.0f / 128, 125.0f / 
 
 constexpr float kStarts3[] = {-5.0f, -4.6f, -4.3f, -4.0f, -3.7f, -3.4f, -3.1f, -2.8f,
                               4.6f,  4.3f,  4.0f,  3.7f,  3.4f,  3.1f,  2.8f,  2.5f};
+constexpr float kStarts4[] = {-9.0f, -8.6f, -8.3f, -8.0f, -7.7f, -7.4f, -7.1f, -6.8f, -6.4f,
+                              8.4f,  8.1f,  7.8f,  7.5f,  7.2f,  6.9f,  6.6f,  6.2f};
+constexpr float kStarts5[] = {-17.0f, -16.5f, -16.0f, -15.5f, -15.0f, -14.5f, -14.0f, -13.5f,
+                              16.5f,  16.0f,  15.5f,  15.0f,  14.5f,  14.0f,  13.5f,  13.0f};
 constexpr float kStarts6[] = {-32.0f, -31.0f, 31.0f, 30.0f, -33.0f};
 constexpr float kStartsIq4[] = {-134.0f, -130.0f, -127.0f, -124.0f, -120.0f, -116.0f, -112.0f,
                                 124.0f,  120.0f,  116.0f,  113.0f,  109.0f,  105.0f,  100.0f};
@@ -70,6 +74,10 @@ const OffsetSearch kSearchQ2_K{.starts = kEnds2, .refinements = 2, .tops = kTops
 const OffsetSearch kSearchQ4_K{.starts = kEnds4, .refinements = 2, .tops = kTops63, .rounds = 2, .reach = 1};
 const OffsetSearch kSearchQ5_K{.starts = kEnds5, .refinements = 2, .tops = kTops63, .rounds = 2, .reach = 1};
 
+const ScaleSearch kSearchQ4_0{
+    .starts = kStarts4, .refinements = 2, .tops = {}, .rounds = 0, .reach = 0, .mirror = false};
+const ScaleSearch kSearchQ5_0{
+    .starts = kStarts5, .refinements = 2, .tops = {}, .rounds = 0, .reach = 0, .mirror = false};
 const ScaleSearch kSearchQ3_K{
     .starts = kStarts3, .refinements = 3, .tops = kTops32, .rounds = 2, .reach = 2, .mirror = true};
 const ScaleSearch kSearchQ6_K{

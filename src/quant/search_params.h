@@ -37,6 +37,8 @@ struct ScaleSearch {
   bool mirror;  // try the neighbours of the negated scale too: the code range is not symmetric
 };
 
+extern const ScaleSearch kSearchQ4_0;
+extern const ScaleSearch kSearchQ5_0;
 extern const ScaleSearch kSearchQ3_K;
 extern const ScaleSearch kSearchQ6_K;
 extern const ScaleSearch kSearchIQ4_NL;

@@ -6,6 +6,7 @@
 #include "quant/block.h"
 #include "quant/iq.h"
 #include "quant/q_k.h"
+#include "quant/q_legacy.h"
 #include "quant/rounding.h"
 #include "quant/search.h"
 #include "quant/search_params.h"
@@ -15,10 +16,15 @@ namespace apr::scalar {
 #include "quant/search_tile.inc"
 #include "quant/search_offset.inc"
 #include "quant/search_scale.inc"
+#include "quant/search_legacy.inc"
 }  // namespace apr::scalar
 
 namespace apr {
 const SearchEncoders kScalarSearch{
+    scalar::EncodeQ4_0,
+    scalar::EncodeQ4_1,
+    scalar::EncodeQ5_0,
+    scalar::EncodeQ5_1,
     scalar::EncodeQ2_K,
     scalar::EncodeQ3_K,
     scalar::EncodeQ4_K,

@@ -99,7 +99,7 @@ TEST_P(Searching, ImportanceMovesTheErrorAway) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Searching,
-                         testing::Values(DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K,
+                         testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K,
                                          DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS),
                          [](const auto& p) { return std::string(NameOf(p.param)); });
 

@@ -33,7 +33,7 @@ double TypicalRelativeError(DType dtype) {
     case DType::kIQ4_XS: return 0.0739;
     case DType::kTQ1_0:
     case DType::kTQ2_0: return 0.808;
-    case DType::kMXFP4: return 0.1152;
+    case DType::kMXFP4: return 0.1118;
     case DType::kNVFP4: return 0.0953;
     case DType::kAprQ4: return 0.0971;
     case DType::kAprQ8: return 0.0109;

@@ -5,6 +5,7 @@ change between versions, so the layouts are checked on the library's own answers
 
 import ctypes
 import importlib.util
+import os
 import pathlib
 
 import numpy
@@ -60,6 +61,7 @@ FUNCTIONS = {
     "llama_tokenize": (ctypes.c_int32, [P, ctypes.c_char_p, ctypes.c_int32, P, ctypes.c_int32, ctypes.c_bool, ctypes.c_bool]),
     "llama_context_default_params": (ContextParameters, []), "llama_init_from_model": (P, [P, ContextParameters]), "llama_free": (None, [P]),
     "llama_batch_init": (Batch, [ctypes.c_int32] * 3), "llama_batch_free": (None, [Batch]), "llama_decode": (ctypes.c_int32, [P, Batch]),
+    "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [P]),
     "ggml_get_name": (ctypes.c_char_p, [P]), "ggml_op_name": (ctypes.c_char_p, [ctypes.c_int]), "ggml_nbytes": (SIZE, [P]), "ggml_nelements": (ctypes.c_int64, [P]),
     "ggml_backend_tensor_get": (None, [P, P, SIZE, SIZE]),
 }  # fmt: skip
@@ -105,6 +107,41 @@ class Library:
     def silence(self):
         self._silent = LOGGED(lambda level, text, user: None)
         self.log_set(self._silent, None)
+
+    def logits(self, path, ids, threads=2):
+        """[T, V] in f32 of a model file, every position in one batch, cache in f32."""
+        self.backend_init()
+        model = self.model_load_from_file(os.fsencode(path), self.model_default_params())
+        if not model:
+            raise ValueError(f"llama.cpp cannot load {path}")
+        parameters = self.context_default_params()
+        parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = max(len(ids), 256), len(ids), len(ids)
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type, parameters.type_k, parameters.type_v, parameters.swa_full = 0, F32, F32, True
+        context = self.init_from_model(model, parameters)
+        try:
+            if not context:
+                raise ValueError("llama.cpp cannot make a context")
+            return self._decode(context, model, ids)
+        finally:
+            if context:
+                self.free(context)
+            self.model_free(model)
+
+    def _decode(self, context, model, ids):
+        batch = self.batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for place, number in enumerate(ids):
+                batch.token[place], batch.pos[place], batch.n_seq_id[place], batch.logits[place] = number, place, 1, 1
+                batch.seq_id[place][0] = 0
+            code = self.decode(context, batch)
+            if code != 0:
+                raise ValueError(f"llama_decode returned {code}")
+            size = self.vocab_n_tokens(self.model_get_vocab(model))
+            return numpy.ctypeslib.as_array(self.get_logits(context), (len(ids), size)).copy()
+        finally:
+            self.batch_free(batch)
 
     def node(self, pointer):
         node = ctypes.cast(pointer, ctypes.POINTER(Node)).contents
