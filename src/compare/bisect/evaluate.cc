@@ -9,7 +9,9 @@
 #include <set>
 
 #include "compare/bisect/attention_pieces.h"
+#include "compare/bisect/product.h"
 #include "op/activation/activation.h"
+#include "op/add_bias/add_bias.h"
 #include "op/attention/attention.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
@@ -28,6 +30,8 @@ namespace {
 constexpr double kAngleUnit = 0x1p-24;  // engines compute angles in f32 at best
 
 constexpr double kAngleUnits = 4;         // of inverse frequencies, their powers and products
+constexpr double kTableUnit = 0x1p-11;    // engines with int8 products read GELU from a table of f16, by f16
+constexpr double kErfError = 0.75e-7;     // of 0.5 erf in f32 vector libraries (Abramowitz and Stegun 7.1.26)
 
 // Something that an evaluation needs is not there.
 struct Absent {
@@ -64,6 +68,19 @@ void RoundToInt8(std::vector<double>& x, int64_t width, int64_t block) {
       const double scale = largest / 127;
       if (!(scale > 0) || !std::isfinite(scale)) continue;
       for (int64_t i = 0; i < n; ++i) v[i] = std::nearbyint(v[i] / scale) * scale;
+    }
+  }
+}
+
+// Variance of that rounding, uniform over a step, added to each element of `variance`.
+void AddInt8Variance(const std::vector<double>& x, int64_t width, int64_t block, std::vector<double>& variance) {
+  for (size_t row = 0; row < x.size(); row += static_cast<size_t>(width)) {
+    for (int64_t at = 0; at < width; at += block) {
+      const size_t first = row + static_cast<size_t>(at), count = static_cast<size_t>(std::min(block, width - at));
+      double largest = 0;
+      for (size_t i = first; i < first + count; ++i) largest = std::max(largest, std::abs(x[i]));
+      const double step = largest / 127;
+      for (size_t i = first; i < first + count; ++i) variance[i] += step * step / 12;
     }
   }
 }
@@ -121,13 +138,37 @@ class Evaluation {
     return Produce(id, true);
   }
 
+  // Standard deviation of each element of a product of recorded values (with a bias): what rounding those to int8 and
+  // the product's own arithmetic amount to. nullopt: `id` is none.
+  std::optional<std::vector<double>> SpreadOf(ValueId id) {
+    const Node* node = ProducerOf(id);
+    while (node != nullptr && node->op == &AddBiasOp() && !IsRecorded(node->inputs[0])) node = ProducerOf(node->inputs[0]);
+    if (node == nullptr || node->op != &LinearOp()) return std::nullopt;
+    const std::optional<std::vector<double>> x = Recorded(node->inputs[0]);
+    const auto weight = static_cast<size_t>(node->weights[0]);
+    if (!x || !v_.model->present[weight]) return std::nullopt;
+    const double error = InternalError(*node, node->outputs[0]);
+    std::vector<double> variance(x->size());
+    for (size_t i = 0; i < x->size(); ++i) variance[i] = error * error / 3 * (*x)[i] * (*x)[i];
+    if (e_.formats_.int8_activations && IsQuantized(*node)) AddInt8Variance(*x, WidthOf(node->inputs[0]), e_.formats_.int8_block, variance);
+    std::vector<double> out(x->size() / static_cast<size_t>(WidthOf(node->inputs[0])) * static_cast<size_t>(WidthOf(node->outputs[0])));
+    ProductSpread({v_.model->bound.weights[weight], LoadedAs(), variance}, e_.pool_, out);
+    return out;
+  }
+
   bool IsRecorded(ValueId id) { return Recorded(id).has_value(); }
   int roundings() const { return roundings_; }
   double input_error() const { return input_error_; }
   double slack() const { return slack_; }
+  double unit() const { return unit_; }
   int64_t RowsOf(const Value& value) const { return value.kind == ValueKind::kLogitRows ? rows_ : e_.tokens(); }
 
  private:
+  const Node* ProducerOf(ValueId id) const {
+    const int producer = graph_.values[static_cast<size_t>(id)].producer;
+    return producer < 0 ? nullptr : &graph_.nodes[static_cast<size_t>(producer)];
+  }
+
   std::optional<std::vector<double>> Recorded(ValueId id) {
     const auto it = v_.model->users.find(id);
     if (it == v_.model->users.end()) return std::nullopt;
@@ -162,15 +203,26 @@ class Evaluation {
     return out;
   }
 
+  // GELU of such engines is exact to f16 only.
+  bool ReadsTable(const Node& node) const {
+    if (!e_.formats_.int8_activations || node.op != &ActivationOp()) return false;
+    const std::string& kind = node.As<ActivationAttributes>().kind;
+    return kind == "gelu" || kind == "gelu_tanh" || kind == "quick_gelu";
+  }
+  double UnitOf(const Node& node) const { return ReadsTable(node) ? std::max(kTableUnit, e_.formats_.activations.unit) : e_.formats_.activations.unit; }
+
   const std::vector<double>& Produce(ValueId id, bool target) {
     const int producer = graph_.values[static_cast<size_t>(id)].producer;
     if (producer < 0) throw Absent{"token ids"};
     const Node& node = graph_.nodes[static_cast<size_t>(producer)];
     input_error_ = InternalError(node, id);
-    if (target) roundings_ = std::max(roundings_, RoundingsOf(node));
+    if (target) {
+      roundings_ = std::max(roundings_, RoundingsOf(node));
+      unit_ = std::max(unit_, UnitOf(node));
+    }
     std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id) : node.op == &MoeRouteOp() ? Route(node, id) : Plain(node, id);
     if (v_.narrow.outputs) RoundAll(out, *v_.narrow.outputs);
-    if (seed_ != 0 && !target) noise_.Move(out, e_.formats_.activations.unit);
+    if (seed_ != 0 && !target) noise_.Move(out, UnitOf(node));
     if (seed_ != 0 && node.op == &RopeTableOp()) MoveAngles(node, out);
     return made_[id] = std::move(out);
   }
@@ -188,6 +240,7 @@ class Evaluation {
     const auto root = [](int64_t n) { return std::sqrt(static_cast<double>(n)); };
     if (node.op == &LinearOp()) return u * (1 + root(WidthOf(node.inputs[0])) / 2) + 1.8 * e_.formats_.weight_error;
     if (node.op == &NormOp()) return u * 4;
+    if (ReadsTable(node)) return kTableUnit;
     if (node.op == &RopeOp()) return e_.formats_.activations.unit;
     if (node.op == &AttentionOp()) {
       if (id == node.outputs[1]) return u * (1 + root(node.As<AttentionAttributes>().k_dim) / 2) + e_.formats_.activations.unit;
@@ -239,17 +292,16 @@ class Evaluation {
     rounded.reserve(node.weights.size());
     for (const WeightId w : node.weights) {
       if (!v_.model->present[static_cast<size_t>(w)]) throw Absent{v_.model->bound.graph.weights[static_cast<size_t>(w)].name};
-      const WeightRef& weight = v_.model->bound.weights[static_cast<size_t>(w)];
-      weights.push_back(&weight);
-      const std::optional<FloatType>& type = v_.narrow.weights ? v_.narrow.weights : e_.formats_.weight_rounding;
-      if (!type) continue;
-      rounded.push_back(Rounded(weight, *type));
+      weights.push_back(&v_.model->bound.weights[static_cast<size_t>(w)]);
+      if (!LoadedAs() || node.op == &LinearOp()) continue;
+      rounded.push_back(Rounded(*weights.back(), *LoadedAs()));
       weights.back() = &rounded.back();
     }
     if (node.op == &ActivationOp()) {  // 1 + tanh near -1 and its like: an error relative to x, not to the result
       double squares = 0;
       for (const double x : inputs[0]) squares += x * x;
-      slack_ = 0.2 * e_.formats_.activations.unit * std::sqrt(squares / static_cast<double>(std::max<size_t>(inputs[0].size(), 1)));
+      const double unit = 0.2 * UnitOf(node) + (node.As<ActivationAttributes>().kind == "gelu" ? kErfError / 2 : 0);
+      slack_ = unit * std::sqrt(squares / static_cast<double>(std::max<size_t>(inputs[0].size(), 1)));
     }
     std::vector<std::vector<double>> outputs = Call(node, inputs, weights);
     for (const NodeRule& rule : v_.rules) {
@@ -262,6 +314,9 @@ class Evaluation {
     if (!memo.empty()) e_.products_[memo] = outputs[wanted];
     return std::move(outputs[wanted]);
   }
+
+  // The type that weights are rounded to when they are loaded.
+  const std::optional<FloatType>& LoadedAs() const { return v_.narrow.weights ? v_.narrow.weights : e_.formats_.weight_rounding; }
 
   // What identifies a product of recorded values and a weight; empty: not worth keeping.
   std::string ProductKey(const Node& node) {
@@ -289,6 +344,10 @@ class Evaluation {
       const Value& value = graph_.values[static_cast<size_t>(node.outputs[i])];
       outputs[i].resize(static_cast<size_t>(RowsOf(value) * value.width));
       spans.push_back(outputs[i]);
+    }
+    if (node.op == &LinearOp()) {
+      Product({*weights[0], LoadedAs(), inputs[0]}, e_.pool_, spans[0]);
+      return outputs;
     }
     node.op->Reference({.node = node, .graph = graph_, .batch = batch, .inputs = views, .outputs = spans, .weights = weights,
                         .caches = {}, .pool = e_.pool_});
@@ -367,6 +426,7 @@ class Evaluation {
   int roundings_ = 1;
   double input_error_ = 0;
   double slack_ = 0;
+  double unit_ = 0;
   std::map<ValueId, std::vector<double>> made_;
 };
 
@@ -403,6 +463,26 @@ std::optional<Evaluated> Evaluator::Evaluate(const Variation& variation, int ind
   out.roundings = evaluation.roundings();
   out.input_error = evaluation.input_error();
   out.slack = evaluation.slack();
+  out.unit = evaluation.unit();
+  return out;
+}
+
+std::optional<std::vector<double>> Evaluator::Spread(const Variation& variation, int index) {
+  const Graph& graph = variation.model->bound.graph;
+  const Stage& stage = graph.stages[static_cast<size_t>(index)];
+  Evaluation evaluation(*this, variation, index, 0);
+  int64_t width = 0, column = 0;
+  for (const ValueId part : stage.parts) width += graph.values[static_cast<size_t>(part)].width;
+  std::vector<double> out;
+  for (const ValueId part : stage.parts) {
+    const Value& value = graph.values[static_cast<size_t>(part)];
+    const auto spread = value.kind == ValueKind::kScores ? std::nullopt : evaluation.SpreadOf(part);
+    if (!spread) return std::nullopt;
+    const auto rows = static_cast<int64_t>(spread->size()) / value.width;
+    out.resize(static_cast<size_t>(rows * width));
+    for (int64_t r = 0; r < rows; ++r) std::copy_n(spread->begin() + r * value.width, value.width, out.begin() + r * width + column);
+    column += value.width;
+  }
   return out;
 }
 

@@ -21,6 +21,7 @@ struct Evaluated {
   int roundings = 1;               // to the activation type, of the result itself
   double input_error = 0;          // relative error that the arithmetic inside the last op amounts to
   double slack = 0;                // absolute error of each element besides (f64)
+  double unit = 0;                 // of the type that the result is exact to
 };
 
 class Evaluator {
@@ -37,6 +38,9 @@ class Evaluator {
   // as the run's number formats may move it. nullopt: something that it needs is absent (weights, stages of
   // another shape); missing() says what.
   std::optional<Evaluated> Evaluate(const Variation& variation, int index, uint64_t seed = 0);
+  // Of a stage that holds products of recorded values: the standard deviation of each element that errors of their
+  // inputs and their arithmetic explain. nullopt: another stage.
+  std::optional<std::vector<double>> Spread(const Variation& variation, int index);
   // One value of the graph as the run has it before stage `limit`, or computed from what it has.
   std::optional<std::vector<double>> ValueBefore(const Variation& variation, ValueId value, int limit);
   // Nodes that have to be computed for the stage because the run did not record what they make, in order.

@@ -31,11 +31,11 @@ double RowRms(const double* x, int64_t n) {
   return std::sqrt(sum / static_cast<double>(std::max<int64_t>(n, 1)));
 }
 
-// Standard deviation per element: roundings of the result, and of the row what its inputs' errors make: estimated,
-// or measured on evaluations whose inputs were moved.
-std::vector<double> Sigma(const Evaluated& e, const RunFormats& formats, std::span<const Evaluated> moved) {
+// Standard deviation per element: roundings of the result, and what its inputs' errors make: of the row estimated, or
+// measured on evaluations whose inputs were moved, and of the element where that is known (`spread`, else empty).
+std::vector<double> Sigma(const Evaluated& e, const RunFormats& formats, std::span<const Evaluated> moved, const std::vector<double>& spread) {
   std::vector<double> out(e.values.size());
-  const double own = kRoundingSpread * std::max(formats.activations.unit, kRecorded) * std::sqrt(static_cast<double>(e.roundings));
+  const double own = kRoundingSpread * std::max({formats.activations.unit, e.unit, kRecorded}) * std::sqrt(static_cast<double>(e.roundings));
   std::vector<double> difference(static_cast<size_t>(e.width));
   for (int64_t r = 0; r < e.rows; ++r) {
     const double* x = e.values.data() + r * e.width;
@@ -47,10 +47,12 @@ std::vector<double> Sigma(const Evaluated& e, const RunFormats& formats, std::sp
       squares += rms * rms;
     }
     if (!moved.empty()) row = std::max(row, std::sqrt(squares / static_cast<double>(moved.size())));
+    if (!spread.empty()) row = std::max(row, RowRms(spread.data() + r * e.width, e.width));
     for (int64_t i = 0; i < e.width; ++i) {
       const double relative = own * std::abs(x[i]);
+      const double inputs = spread.empty() ? row : std::max(row, spread[static_cast<size_t>(r * e.width + i)]);
       out[static_cast<size_t>(r * e.width + i)] =
-          std::sqrt(relative * relative + row * row) + e.slack + formats.activations.smallest + 1e-37;
+          std::sqrt(relative * relative + inputs * inputs) + e.slack + formats.activations.smallest + 1e-37;
     }
   }
   return out;
@@ -239,14 +241,20 @@ Judged Judge(Evaluator& evaluator, const Variation& variation, int index) {
     return out;
   }
   const std::vector<bool> skip = Unread(variation, stage, evaluator.tokens(), *recorded);
-  const std::vector<double> quick = Sigma(*plain, evaluator.formats(), {});
-  Score({plain->values, recorded->values, quick, plain->width, skip}, out);
-  if (out.fails() && out.ratio < kHopeless) {  // what the formats really do to these inputs
-    std::vector<Evaluated> moved;
-    for (uint64_t seed = 1; seed <= kMoves; ++seed) moved.push_back(*evaluator.Evaluate(variation, index, seed));
-    const std::vector<double> exact = Sigma(*plain, evaluator.formats(), moved);
+  const auto score = [&](std::span<const Evaluated> moved, const std::vector<double>& spread) {
     out = Judged();
-    Score({plain->values, recorded->values, exact, plain->width, skip}, out);
+    const std::vector<double> sigma = Sigma(*plain, evaluator.formats(), moved, spread);
+    Score({plain->values, recorded->values, sigma, plain->width, skip}, out);
+  };
+  score({}, {});
+  if (out.fails() && out.ratio < kHopeless) {  // what the formats really do to these inputs
+    if (const auto spread = evaluator.Spread(variation, index)) {
+      score({}, *spread);
+    } else {
+      std::vector<Evaluated> moved;
+      for (uint64_t seed = 1; seed <= kMoves; ++seed) moved.push_back(*evaluator.Evaluate(variation, index, seed));
+      score(moved, {});
+    }
   }
   Locate(stage, evaluator.tokens(), *plain, out);
   return out;

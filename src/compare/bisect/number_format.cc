@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "base/float16.h"
@@ -47,18 +49,24 @@ std::string Lower(std::string_view text) {
 std::optional<FloatType> FloatTypeFromName(std::string_view given) {
   const Row* row = FindRow(Lower(given));
   if (row == nullptr) return std::nullopt;
-  return FloatType{row->name, std::ldexp(1.0, -row->bits), row->largest, std::ldexp(1.0, row->lowest - row->bits)};
+  return FloatType{row->name, std::ldexp(1.0, -row->bits), row->largest, std::ldexp(1.0, row->lowest - row->bits), row->bits};
 }
 
 double RoundTo(const FloatType& type, double value) {
-  const Row* row = FindRow(type.name);
-  if (row == nullptr || row->bits == 53 || !std::isfinite(value) || value == 0) return value;
-  if (row->bits == 24) return static_cast<float>(value);
-  int exponent = 0;
-  std::frexp(value, &exponent);  // |value| in [2^(exponent - 1), 2^exponent)
-  const int step = std::max(exponent - 1, row->lowest) - (row->bits - 1);
-  const double rounded = std::ldexp(std::nearbyint(std::ldexp(value, -step)), step);
-  if (std::abs(rounded) <= row->largest) return rounded;
+  if (type.bits == 53 || !std::isfinite(value) || value == 0) return value;
+  if (type.bits == 24) return static_cast<float>(value);
+  // To nearest even: bits below the last one are carried off; below the smallest normal number the step is fixed.
+  const double step = 2 * type.smallest;
+  double rounded = 0;
+  if (std::abs(value) < std::ldexp(step, type.bits - 1)) {
+    rounded = std::nearbyint(value / step) * step;
+  } else {
+    const int drop = 53 - type.bits;
+    uint64_t word = std::bit_cast<uint64_t>(value);
+    word += (uint64_t{1} << (drop - 1)) - 1 + (word >> drop & 1);
+    rounded = std::bit_cast<double>(word >> drop << drop);
+  }
+  if (std::abs(rounded) <= type.largest) return rounded;
   return type.name == "f8" ? std::numeric_limits<double>::quiet_NaN() : std::copysign(INFINITY, value);
 }
 
@@ -74,7 +82,8 @@ RunFormats FormatsOf(const StageManifest& manifest) {
     out.int8_activations = out.declared = true;
     if (activations == "q8_k") out.int8_block = 256;
   } else if (const auto type = FloatTypeFromName(activations)) {
-    if (type->name != "f64") out.activations = *type;  // stage files hold f32
+    if (type->name != "f64") out.activations = *type;
+    else out.accumulate = *type;  // stage files hold f32: what was recorded is rounded, what went on was not
     out.declared = true;
   }
   const auto type = FloatTypeFromName(manifest.precision.accumulate);

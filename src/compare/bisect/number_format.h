@@ -16,6 +16,7 @@ struct FloatType {
   double unit = 0;
   double largest = 0;  // largest finite value
   double smallest = 0; // half of the smallest positive value: absolute error of one rounding near 0
+  int bits = 53;       // significant ones
 };
 
 // "f64", "f32", "tf32", "bf16", "f16", "f8" (E4M3), "f8_e5m2"; also torch's long names. nullopt: none of these.
