@@ -88,7 +88,7 @@ ROPE = [
     Fault("scaling-yarn-magnitude", "qwen2-yarn", f"{LLAMA}#17945", rope(attention_factor=1.0), ["rope_scaling"], ROTATED,
           key=["attention_factor", "rope_scaling"]),
     Fault("scaling-yarn-twice", "qwen2-yarn", f"{LLAMA}#18006", meta(rope__scaling__attn_factor=1.1386294361119891), ["rope_scaling"], ROTATED, gguf=True),
-    Fault("scaling-yarn-beta", "qwen2-yarn", "vllm-project/vllm#48623", rope(beta_fast=8.0), ["rope_scaling"], ROTATED, key=["beta_fast", "rope_scaling"]),
+    Fault("scaling-yarn-beta", "qwen2-yarn", "vllm-project/vllm#48623", rope(beta_fast=2.0), ["rope_scaling"], ROTATED, key=["beta_fast", "rope_scaling"]),
     Fault("scaling-yarn-as-linear", "qwen2-yarn", f"{LLAMA}#17980", rope(rope_type="linear"), ["rope_scaling"], ROTATED),
     Fault("scaling-longrope-long-only", "phi3-longrope", f"{LLAMA}#24823",
           lambda m: m.config["rope_scaling"].update(long_factor=[2.0] * 12), ["rope_scaling"], ROTATED, key=["long_factor", "rope_scaling"]),
@@ -196,7 +196,7 @@ NOTHING = ["same", "rounding"]
 SPECIAL = [
     Fault("two-theta-and-eps", "qwen2", f"{LLAMA}#2768, #2373", both(rope(rope_theta=10000.0), set_key(rms_norm_eps=1e-4)), ["norm_eps"], ["attn_norm"],
           key=["rms_norm_eps"], also=[{"causes": ["rope_theta"]}]),
-    Fault("two-window-and-softcap", "gemma2", f"{LLAMA}#8183, sgl-project/sglang#4823", set_key(attn_logit_softcapping=20.0, final_logit_softcapping=None),
+    Fault("two-window-and-softcap", "gemma2", f"{LLAMA}#8183, sgl-project/sglang#4823", set_key(attn_logit_softcapping=7.0, final_logit_softcapping=None),
           ["attention_softcap"], SCORES, key=["attn_logit_softcapping"], also=[{"causes": ["logit_softcap"]}]),
     Fault("two-scales", "granite", "OpenNMT/CTranslate2#1882", set_key(embedding_multiplier=1.0, residual_multiplier=1.0), ["embedding_scale"], ["embedding"],
           key=["embedding_multiplier"], also=[{"causes": ["residual_scale"]}]),

@@ -89,7 +89,10 @@ std::vector<RowOrder> RopeOrders(const Subject& s) {
 
 class RopeSearch {
  public:
-  RopeSearch(const Subject& s, Trials& trials) : s_(s), trials_(trials), a_(Load(s.it().a)), b_(ValuesOf(s.it().b)), enough_(NearEnough(s)) {}
+  RopeSearch(const Subject& s, Trials& trials) : s_(s), trials_(trials), a_(Load(s.it().a)), b_(ValuesOf(s.it().b)), enough_(NearEnough(s)) {
+    const int64_t step = std::max<int64_t>(1, s.rows() / 61);
+    for (int64_t i = 1; i < s.rows(); i += step) samples_.emplace_back(i, b_.Range(i * s.cols(), s.cols()));
+  }
 
   void Run() {
     const std::vector<RowOrder> single = RopeOrders(s_);
@@ -109,13 +112,11 @@ class RopeSearch {
  private:
   // A few rows that the order moves agree.
   bool Fits(const std::vector<int64_t>& order) const {
-    const int64_t cols = s_.cols(), rows = s_.rows();
+    const int64_t cols = s_.cols();
     int64_t moved = 0;
-    const int64_t step = std::max<int64_t>(1, rows / 61);
-    for (int64_t i = 1; i < rows; i += step) {
+    for (const auto& [i, row] : samples_) {
       const int64_t from = order[static_cast<size_t>(i)];
       moved += from != i;
-      const std::vector<float> row = b_.Range(i * cols, cols);
       double square = 0, size = 0;
       for (int64_t c = 0; c < cols; ++c) {
         const double x = (*a_)[static_cast<size_t>(from * cols + c)];
@@ -131,7 +132,7 @@ class RopeSearch {
     Candidate c{.cause = "rope_permutation", .detail = order.text, .group = "rope_permutation",
                 .evidence = fmt::format("rows of {} stand in another rope order: {}", s_.it().name, order.text),
                 .fix = "permute the rows once, with this tensor's own count of heads, as the container wants them",
-                .values = Changed(Gather(*a_, order.order, s_.cols()), s_.it().a.rows(), s_.it().a.cols(), s_.it().a)};
+                .values = Changed(Gather(*a_, order.order, s_.cols()), s_.it().a.rows(), s_.it().a.cols(), s_.it().a), .rank = 0};
     return trials_.Try(std::move(c));
   }
 
@@ -140,6 +141,7 @@ class RopeSearch {
   std::shared_ptr<std::vector<float>> a_;
   WeightValues b_;
   double enough_;
+  std::vector<std::pair<int64_t, std::vector<float>>> samples_;  // rows of B
 };
 
 // ---- any order, found by matching rows ----

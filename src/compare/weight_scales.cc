@@ -158,18 +158,20 @@ void TryCoarserTypes(const Subject& s, Trials& trials) {
   }
   TryGrids(s, *a, trials);
   if (trials.accepted()) return;
-  // Quantised ones, the nearest in error first: rows of whole blocks only.
+  // Quantised ones, the nearest in error first.
   std::vector<std::pair<double, DType>> types;
   for (const DTypeInfo& info : AllDTypes()) {
     const double typical = TypicalRelativeError(info.dtype);
     if (!IsQuantized(info.dtype) || typical <= 0 || info.dtype == declared || info.dtype == DType::kAprQ8 || info.dtype == DType::kAprQ4) continue;
-    if (cols % info.block_elems != 0 || error < 0.3 * typical || error > 3 * typical) continue;
+    if (rows * cols % info.block_elems != 0 || error < 0.3 * typical || error > 3 * typical) continue;
     types.push_back({std::abs(std::log(error / typical)), info.dtype});
   }
   std::sort(types.begin(), types.end());
   for (size_t i = 0; i < types.size() && i < 6; ++i) {
     Candidate c = Coarse(s, NameOf(types[i].second));
-    c.values = Changed(a, rows, cols, s.it().a);
+    // Rows that are no whole blocks: blocks of the elements one after the other.
+    const int64_t block = InfoOf(types[i].second).block_elems;
+    c.values = cols % block == 0 ? Changed(a, rows, cols, s.it().a) : Changed(a, rows * cols / block, block, s.it().a);
     c.b_dtype = types[i].second;
     if (trials.Try(std::move(c))) return;
   }

@@ -134,6 +134,7 @@ bool Trials::Try(Candidate candidate) {
   bool good = error <= QuickLimit(candidate.values.dtype, type);
   if (good) {
     WeightValues b = b_;
+    if (candidate.values.cols != b.cols) b = ValuesOf(std::make_shared<std::vector<float>>(b_.All()), candidate.values.rows, candidate.values.cols, type);
     b.dtype = type;
     const StorageJudgement judged = JudgeStorage(candidate.values, b, subject_.pool);
     error = judged.error();
@@ -217,7 +218,7 @@ class WeightSearch::Impl {
     // Few places: the rest is as it should be, so neither order nor scale of the whole is at fault.
     if (subject.judged->mean_explained && !trials.accepted()) search::TryDamage(subject, trials);
     // Many broken elements may be rows in another order after all.
-    if (trials.accepted() && !trials.accepted_only("corrupt_values")) return;
+    if (trials.accepted() && !trials.accepted_only("corrupt_values") && !trials.accepted_only("shifted_rows")) return;
     search::TryRowOrders(subject, trials);
     if (!trials.accepted()) search::TryScales(subject, trials);
     if (!trials.accepted()) search::TryCoarserTypes(subject, trials);

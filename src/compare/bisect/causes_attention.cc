@@ -94,6 +94,13 @@ class AttentionCauses {
                     .variation = d_.base()};
     mask.variation.attention.no_mask = true;
     d_.Try(mask);
+    if (a_.window > 0) {  // neither mask nor window
+      if (auto open = d_.WithConfig([&](ModelConfig& c) { c.layers[static_cast<size_t>(layer)].window = 0; })) {
+        mask.variation = std::move(*open);
+        mask.variation.attention.no_mask = true;
+        d_.Try(mask);
+      }
+    }
     for (const int shift : {1, -1, 2, -2, 3, -3}) {
       mask.detail = fmt::format("keys up to position {:+} are seen", shift);
       mask.b = fmt::format("{:+}", shift);
@@ -181,9 +188,118 @@ class AttentionCauses {
   const ModelConfig& config_;
 };
 
+// What attention receives as keys is in some rows not what was computed for them: another position's, none, or
+// another sequence's. The last cannot be computed again; it is taken for that where the row is no rotation at all of
+// its own key, q has no such row, and every other row is right.
+class StaleKeys {
+ public:
+  explicit StaleKeys(Diagnosis& d) : d_(d) {}
+
+  void Run() {
+    const Judged& before = d_.before();
+    const auto expected = d_.evaluator().Evaluate(d_.base(), d_.index());
+    const RecordedStage* recorded = d_.evaluator().run().Find(d_.stage().Path());
+    if (!expected || recorded == nullptr || expected->values.size() != recorded->values.size() || before.bad.size() != static_cast<size_t>(expected->rows)) return;
+    expected_ = &expected->values;
+    recorded_ = &recorded->values;
+    width_ = expected->width;
+    source_.resize(before.bad.size());
+    int64_t foreign = 0, moved = 0, empty = 0;
+    for (size_t t = 0; t < source_.size(); ++t) {
+      source_[t] = before.bad[t] ? SourceOf(static_cast<int64_t>(t)) : static_cast<int64_t>(t);
+      foreign += source_[t] == kForeign;
+      empty += source_[t] == kEmpty;
+      moved += source_[t] >= 0 && source_[t] != static_cast<int64_t>(t);
+    }
+    if (foreign > 0 && (before.bad_rows * 2 > before.rows || !QueriesAreRight() || !AreNoRotations())) return;
+    std::string detail = fmt::format("of {} cached keys {} are another position's, {} are empty", source_.size(), moved, empty);
+    if (foreign > 0) detail += fmt::format(", {} are no rotation of any key of this sequence", foreign);
+    Hypothesis h{.name = "stale_cache", .detail = detail, .a = nullptr, .b = nullptr, .fix = "rebuild the key/value cache for this sequence", .rank = foreign > 0 ? 6 : 2,
+                 .variation = d_.base()};
+    const std::string target = d_.graph().nodes[static_cast<size_t>(d_.cone().back())].name;
+    h.variation.rules.emplace_back([target, source = source_, rows = *recorded_, width = width_](const NodeCall& call, std::vector<double>& out) {
+      if (call.node.name != target || out.size() != rows.size()) return false;
+      const std::vector<double> computed = out;
+      for (size_t t = 0; t < source.size(); ++t) {
+        const auto to = out.begin() + static_cast<int64_t>(t) * width;
+        if (source[t] >= 0) std::copy_n(computed.begin() + source[t] * width, width, to);
+        else if (source[t] == kEmpty) std::fill_n(to, width, 0.0);
+        else std::copy_n(rows.begin() + static_cast<int64_t>(t) * width, width, to);
+      }
+      return true;
+    });
+    d_.Try(std::move(h));
+  }
+
+ private:
+  static constexpr int64_t kEmpty = -1, kForeign = -2;
+  static constexpr double kSame = 1e-2;      // relative distance of two rows that are one
+
+  double Distance(int64_t t, const double* other) const {
+    double sum = 0, total = 0;
+    for (int64_t i = 0; i < width_; ++i) {
+      const double v = (*recorded_)[static_cast<size_t>(t * width_ + i)];
+      sum += (v - other[i]) * (v - other[i]);
+      total += other[i] * other[i];
+    }
+    return std::sqrt(sum / std::max(total, 1e-300));
+  }
+
+  int64_t SourceOf(int64_t t) const {
+    const auto row = recorded_->begin() + t * width_;
+    if (std::all_of(row, row + width_, [](double v) { return v == 0; })) return kEmpty;
+    int64_t best = kForeign;
+    double nearest = kSame;
+    for (int64_t s = 0; s < static_cast<int64_t>(source_.size()); ++s) {
+      const double distance = Distance(t, expected_->data() + s * width_);
+      if (distance >= nearest) continue;
+      nearest = distance;
+      best = s;
+    }
+    return best;
+  }
+
+  bool QueriesAreRight() const {
+    const Stage* q = d_.graph().FindStage("q_post_rope", d_.stage().layer);
+    if (q == nullptr) return false;
+    const Judged judged = Judge(d_.evaluator(), d_.base(), static_cast<int>(q - d_.graph().stages.data()));
+    return judged.compared && !judged.fails();
+  }
+
+  // A rotation keeps the length of a head.
+  bool AreNoRotations() const {
+    const int64_t heads = std::max<int64_t>(1, d_.model().config.num_kv_heads), dim = width_ / heads;
+    for (size_t t = 0; t < source_.size(); ++t) {
+      if (source_[t] != kForeign) continue;
+      bool kept = true;
+      for (int64_t h = 0; h < heads; ++h) {
+        double x = 0, y = 0;
+        for (int64_t i = 0; i < dim; ++i) {
+          const auto at = static_cast<size_t>(static_cast<int64_t>(t) * width_ + h * dim + i);
+          x += (*expected_)[at] * (*expected_)[at];
+          y += (*recorded_)[at] * (*recorded_)[at];
+        }
+        kept &= std::abs(y - x) <= 2 * kSame * x;
+      }
+      if (kept) return false;
+    }
+    return true;
+  }
+
+  Diagnosis& d_;
+  const std::vector<double>* expected_ = nullptr;
+  const std::vector<double>* recorded_ = nullptr;
+  int64_t width_ = 0;
+  std::vector<int64_t> source_;
+};
+
 }  // namespace
 
 void TryAttentionCauses(Diagnosis& d) {
+  if (d.stage().name == "k_post_rope" && d.stage().parts.size() == 1 && !d.cone().empty()) {
+    StaleKeys(d).Run();
+    return;
+  }
   for (const int index : d.cone()) {
     const Node& node = d.graph().nodes[static_cast<size_t>(index)];
     if (node.op == &AttentionOp()) {

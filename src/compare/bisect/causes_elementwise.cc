@@ -94,6 +94,57 @@ void Embeddings(Diagnosis& d) {
   }
 }
 
+// Products of the head before scale and cap, and what was recorded, at places spread over the wrong rows: both constants
+// are functions of one element, so a sample tells them.
+struct LogitSample {
+  std::vector<double> raw, recorded;
+};
+
+LogitSample SampleLogits(Diagnosis& d) {
+  constexpr size_t kMost = 20000;
+  LogitSample out;
+  const auto plain = d.WithConfig([](ModelConfig& c) {
+    c.logit_scale = 1;
+    c.logit_softcap = 0;
+  });
+  const Stage* stage = plain ? plain->model->bound.graph.FindStage("lm_head", d.stage().layer) : nullptr;
+  const RecordedStage* recorded = d.evaluator().run().Find(d.stage().Path());
+  if (stage == nullptr || recorded == nullptr) return out;
+  const auto raw = d.evaluator().Evaluate(*plain, static_cast<int>(stage - plain->model->bound.graph.stages.data()));
+  if (!raw || raw->values.size() != recorded->values.size()) return out;
+  const size_t step = raw->values.size() / kMost + 1;
+  for (size_t i = 0; i < raw->values.size(); i += step) {
+    const size_t row = i / static_cast<size_t>(raw->width);
+    if (!std::isfinite(recorded->values[i]) || (row < d.before().bad.size() && !d.before().bad[row])) continue;
+    out.raw.push_back(raw->values[i]);
+    out.recorded.push_back(recorded->values[i]);
+  }
+  return out;
+}
+
+double Capped(double x, double cap) { return cap == 0 ? x : cap * std::tanh(x / cap); }
+
+void SolveLogits(Diagnosis& d, const LogitSample& sample, Hypothesis h, double low, double high, double current,
+                 const std::function<double(double raw, double x)>& value, const std::function<void(ModelConfig&, double)>& change) {
+  if (sample.raw.empty() || d.explained()) return;
+  const auto error = [&](double x) {
+    double sum = 0;
+    for (size_t i = 0; i < sample.raw.size(); ++i) {
+      const double difference = value(sample.raw[i], x) - sample.recorded[i];
+      sum += difference * difference;
+    }
+    return sum;
+  };
+  const double x = Minimize(low, high, 49, error);
+  const auto variation = d.WithConfig([&](ModelConfig& c) { change(c, x); });
+  if (!variation || !std::isfinite(error(x))) return;
+  h.variation = *variation;
+  h.detail = fmt::format("{} {} -> {} (solved)", h.detail, Shortest(current), Shortest(x));
+  h.a = JsonNumber(current);
+  h.b = JsonNumber(std::stod(Shortest(x)));
+  d.Try(std::move(h));
+}
+
 void Logits(Diagnosis& d) {
   const ModelConfig& config = d.model().config;
   TryConfig(d, {.name = "tie_word_embeddings", .detail = config.tie_embeddings ? "the stored head is used" : "the embedding is used as head", .a = config.tie_embeddings,
@@ -112,13 +163,18 @@ void Logits(Diagnosis& d) {
                   .fix = "multiply the logits by A's scale", .rank = 0};
   if (config.logit_scale != 1) TryConfig(d, flat, [](ModelConfig& c) { c.logit_scale = 1; });
   if (d.explained()) return;
+  const LogitSample sample = SampleLogits(d);
   Hypothesis scale = flat;
   scale.detail = "scale";
   scale.rank = 1;
-  d.Solve(scale, config.logit_scale * 1e-3, config.logit_scale * 1e3, [](ModelConfig& c, double x) { c.logit_scale = x; }, config.logit_scale);
+  const double old_cap = config.logit_softcap;
+  SolveLogits(d, sample, scale, config.logit_scale * 1e-3, config.logit_scale * 1e3, config.logit_scale,
+              [old_cap](double raw, double x) { return Capped(raw * x, old_cap); }, [](ModelConfig& c, double x) { c.logit_scale = x; });
   Hypothesis other = cap;
   other.detail = "cap";
-  d.Solve(other, 0.05, 1e5, [](ModelConfig& c, double x) { c.logit_softcap = x; }, config.logit_softcap);
+  const double old_scale = config.logit_scale;
+  SolveLogits(d, sample, other, 0.05, 1e5, config.logit_softcap, [old_scale](double raw, double x) { return Capped(raw * old_scale, x); },
+              [](ModelConfig& c, double x) { c.logit_softcap = x; });
 }
 
 void Residuals(Diagnosis& d) {

@@ -13,8 +13,17 @@
 namespace apr::bisect {
 namespace {
 
-// Where every failing value is one that the type's range has cut.
-void TryOverflow(Diagnosis& d) {
+// How large a value was before the last step made it smaller: scores are products of q and k times the scale.
+double BeforeScale(const Diagnosis& d) {
+  if (d.stage().name != "attn_scores" || d.cone().empty()) return 1;
+  const Node& node = d.graph().nodes[static_cast<size_t>(d.cone().back())];
+  if (node.op != &AttentionOp()) return 1;
+  const double scale = node.As<AttentionAttributes>().scale;
+  return scale > 0 && scale < 1 ? scale : 1;
+}
+
+// Where every failing value is one that the type's range has cut, itself or before it was scaled.
+void TryOverflow(Diagnosis& d, double scale) {
   const auto expected = d.evaluator().Evaluate(d.base(), d.index());
   const RecordedStage* recorded = d.evaluator().run().Find(d.stage().Path());
   if (!expected || recorded == nullptr || expected->values.size() != recorded->values.size()) return;
@@ -23,25 +32,32 @@ void TryOverflow(Diagnosis& d) {
     int64_t beyond = 0, cut = 0, wrong = 0;
     for (size_t i = 0; i < recorded->values.size(); ++i) {
       const double f = expected->values[i], b = recorded->values[i];
-      const bool outside = std::abs(f) > type.largest;
-      const bool limited = !std::isfinite(b) || std::abs(b) >= 0.999 * type.largest;
+      const bool outside = std::abs(f) > type.largest * scale;
+      const bool limited = !std::isfinite(b) || std::abs(b) >= 0.999 * type.largest * scale;
       beyond += outside;
       cut += outside && limited;
       wrong += !outside && !std::isfinite(b);
     }
     if (beyond == 0 || cut < beyond || wrong > 0) continue;
-    Hypothesis h{.name = "overflow", .detail = fmt::format("{} values exceed the largest {}", beyond, name), .a = nullptr, .b = name,
+    Hypothesis h{.name = "overflow", .detail = fmt::format("{} values{} exceed the largest {}", beyond, scale < 1 ? ", not scaled yet," : "", name), .a = nullptr, .b = name,
                  .fix = fmt::format("compute this stage in a wider type than {}", name), .rank = 1, .variation = d.base()};
     const std::vector<double>& values = recorded->values;
     const std::string target = d.graph().nodes[static_cast<size_t>(d.cone().back())].name;
-    h.variation.rules.emplace_back([values, type, target](const NodeCall& call, std::vector<double>& out) {
+    const double largest = type.largest * scale;
+    h.variation.rules.emplace_back([values, largest, target](const NodeCall& call, std::vector<double>& out) {
       if (call.node.name != target || out.size() != values.size()) return false;
       for (size_t i = 0; i < out.size(); ++i) {
-        if (std::abs(out[i]) > type.largest) out[i] = std::isfinite(values[i]) ? std::copysign(values[i], out[i]) : values[i];
+        if (std::abs(out[i]) > largest) out[i] = std::isfinite(values[i]) ? std::copysign(values[i], out[i]) : values[i];
       }
       return true;
     });
-    d.Try(std::move(h));
+    if (!d.Try(h) && type.unit > d.evaluator().formats().activations.unit) {  // what is in range was rounded to the type, too
+      RunFormats narrow = d.evaluator().formats();
+      narrow.activations = type;
+      Evaluator evaluator(d.evaluator().run(), d.evaluator().ids(), narrow, d.evaluator().pool());
+      const Judged judged = Judge(evaluator, h.variation, d.index());
+      if (judged.compared && !judged.fails()) d.Accept(std::move(h), judged);
+    }
     return;
   }
 }
@@ -140,7 +156,8 @@ void TryStatistics(Diagnosis& d, const FloatType& type, bool held) {
 }  // namespace
 
 void TryPrecisionCauses(Diagnosis& d) {
-  TryOverflow(d);
+  TryOverflow(d, 1);
+  if (!d.explained() && BeforeScale(d) < 1) TryOverflow(d, BeforeScale(d));
   if (d.explained() || d.before().nonfinite) return;
   for (const char* name : {"f16", "bf16", "f8", "f8_e5m2"}) {
     const FloatType type = *FloatTypeFromName(name);
@@ -156,7 +173,8 @@ void TryPrecisionCauses(Diagnosis& d) {
     if (recorded != nullptr && Holds(type, recorded->values)) TryStatistics(d, type, true);
     if (d.explained()) return;
   }
-  for (const char* name : {"tf32", "f16", "bf16", "f8", "f8_e5m2"}) {
+  // The error of an f8 is that of anything which is somewhat wrong: its values must show it.
+  for (const char* name : {"tf32", "f16", "bf16"}) {
     TryStatistics(d, *FloatTypeFromName(name), false);
     if (d.explained()) return;
   }

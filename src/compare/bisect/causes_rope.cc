@@ -247,6 +247,55 @@ class RopeCauses {
       h.variation.rope_shift = shift;
       d_.Try(std::move(h));
     }
+    if (!d_.explained()) FarPositions();
+  }
+
+  // One shift for all positions turns pair i by shift * f_i: the shift whose angles fit those recorded best.
+  void FarPositions() {
+    const std::vector<std::complex<double>> turned = TurnedBy();
+    if (turned.empty()) return;
+    const std::vector<double> frequency = InverseFrequencies(*r_.table, d_.evaluator().tokens());
+    constexpr int64_t kFarthest = 1 << 16;
+    int64_t best = 0;
+    double most = -INFINITY;
+    for (int64_t shift = -kFarthest; shift <= kFarthest; ++shift) {
+      double fit = 0;
+      for (size_t i = 0; i < turned.size(); ++i) {
+        const double angle = static_cast<double>(shift) * frequency[i];
+        fit += turned[i].real() * std::cos(angle) + turned[i].imag() * std::sin(angle);
+      }
+      if (fit > most) {
+        most = fit;
+        best = shift;
+      }
+    }
+    if (best == 0) return;
+    Hypothesis h{.name = "position_offset", .detail = fmt::format("positions {:+} (from the recorded angles)", best), .a = 0, .b = best, .fix = "count positions from 0",
+                 .rank = 3, .variation = d_.base()};
+    h.variation.rope_shift = best;
+    d_.Try(std::move(h));
+  }
+
+  // Per pair the sum over heads and positions of what was recorded times the conjugate of what should have been.
+  std::vector<std::complex<double>> TurnedBy() {
+    std::vector<std::complex<double>> out;
+    const auto made = d_.evaluator().Evaluate(d_.base(), d_.index());
+    const RecordedStage* y = d_.evaluator().run().Find(d_.stage().Path());
+    if (!made || y == nullptr || y->values.size() != made->values.size() || d_.stage().parts.size() != 1) return out;
+    const RopeAttributes& a = *r_.rope;
+    const int64_t half = a.rotary_dim / 2, width = a.heads * a.head_dim;
+    const bool adjacent = a.adjacent && !a.halves_out;
+    for (int64_t i = 0; i < half; ++i) {
+      std::complex<double> sum = 0;
+      for (int64_t row = 0; row * a.head_dim < static_cast<int64_t>(y->values.size()) && width > 0; ++row) {
+        const auto at = static_cast<size_t>(row * a.head_dim + a.first);
+        const auto first = at + static_cast<size_t>(adjacent ? 2 * i : i), second = at + static_cast<size_t>(adjacent ? 2 * i + 1 : i + half);
+        const std::complex<double> should(made->values[first], made->values[second]), is(y->values[first], y->values[second]);
+        sum += is * std::conj(should);
+      }
+      out.push_back(sum);
+    }
+    return out;
   }
 
   // Any other set of frequencies that angles show.

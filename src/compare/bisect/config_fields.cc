@@ -22,6 +22,8 @@ bool SameScaling(const RopeTableAttributes& a, RopeTableAttributes b) {
   b.theta = a.theta;
   if (a.rotary_dim != b.rotary_dim) return a.scaling == b.scaling && Near(a.factor, b.factor);
   if (!Near(a.attention_factor, b.attention_factor)) return false;
+  // Of one kind each constant is compared, so that one without effect is listed.
+  if (a.scaling == b.scaling && a.scaling == "yarn" && !(Near(a.beta_fast, b.beta_fast) && Near(a.beta_slow, b.beta_slow))) return false;
   for (const double context : {1.0, a.original_context, b.original_context, 2 * a.original_context, 2 * b.original_context}) {
     for (const int64_t more : {0, 1}) {
       const int64_t length = std::max<int64_t>(1, static_cast<int64_t>(context) + more);

@@ -16,9 +16,21 @@
 namespace apr::bisect {
 namespace {
 
+bool OtherLayersWindowed(const ModelConfig& a, const ModelConfig& b) {
+  for (size_t i = 0; i < std::min(a.layers.size(), b.layers.size()); ++i) {
+    if ((a.layers[i].window > 0) != (b.layers[i].window > 0)) return true;
+  }
+  return false;
+}
+
 // The key as a config.json of these models spells it (granite: attention_multiplier), where one side has it from there.
 std::string KeyOf(const ConfigField& field, const ModelConfig& a, const ModelConfig& b) {
   constexpr std::string_view kFrom = "config.json: ";
+  const auto listed = [](const ModelConfig& c) {
+    return std::ranges::any_of(c.sources, [](const ConfigSource& s) { return s.field == "sliding_window_layers" && s.origin == "config.json: layer_types"; });
+  };
+  const std::string_view name = field.name;
+  if ((name == "rope_layers" || name == "sliding_window") && OtherLayersWindowed(a, b) && (listed(a) || listed(b))) return "layer_types";
   for (const ModelConfig* config : {&a, &b}) {
     for (const ConfigSource& source : config->sources) {
       if (source.field != field.name || !source.origin.starts_with(kFrom)) continue;
@@ -69,7 +81,8 @@ class ConfigPhase {
     }
     Keys();
     b_.Covered(Phase::kConfig);
-    for (const ConfigField& field : ConfigFields()) Compare(field);
+    Heads();
+    for (const ConfigField& field : ConfigFields()) Compare({&field});
     Tie();
     std::ranges::stable_sort(found_, [](const Finding& x, const Finding& y) { return Rank(x) < Rank(y); });
     for (Finding& finding : found_) b_.Add(std::move(finding));
@@ -126,7 +139,26 @@ class ConfigPhase {
     b_.stop = true;
   }
 
-  void Compare(const ConfigField& field) {
+  // Counts and width of heads follow from each other: where several differ and the tensors fit both, they are one
+  // setting, named by the first.
+  void Heads() {
+    std::vector<const ConfigField*> fields;
+    for (const char* name : {"head_count", "kv_head_count", "head_dim"}) {
+      for (const ConfigField& field : ConfigFields()) {
+        if (std::string_view(field.name) == name && !field.same(b_.a.config, b_.b.config)) fields.push_back(&field);
+      }
+    }
+    if (fields.size() < 2) return;
+    const Side before = b_.b;
+    Compare(fields);
+    if (!found_.empty() && !found_.back().no_effect && found_.back().first.a) return;
+    b_.b = before;  // the tensors show which of them is wrong
+    found_.clear();
+  }
+
+  // B has the values of A in all of `fields` but not otherwise: what that changes.
+  void Compare(const std::vector<const ConfigField*>& fields) {
+    const ConfigField& field = *fields.front();
     const ModelConfig before = b_.b.config;
     if (field.same(b_.a.config, before)) return;
     Finding f;
@@ -134,7 +166,7 @@ class ConfigPhase {
     f.first.key = KeyOf(field, b_.a.config, before);
     const Json value_a = field.value(b_.a.config), value_b = field.value(before);
     ModelConfig right = before;
-    field.copy(right, b_.a.config);
+    for (const ConfigField* each : fields) each->copy(right, b_.a.config);
     const bool named = field.name[0] != 0;
     if (std::string_view(field.name) == "missing_bias" && !before.q_bias && !HasTensorsOf(field, right)) return;  // the weights phase misses the tensors
     const SlotTable slots = field.shapes ? b_.a.slots : Merged(b_);

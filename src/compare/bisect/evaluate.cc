@@ -221,6 +221,11 @@ class Evaluation {
       unit_ = std::max(unit_, UnitOf(node));
     }
     std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id) : node.op == &MoeRouteOp() ? Route(node, id) : Plain(node, id);
+    if (node.op == &AttentionOp()) {
+      for (const NodeRule& rule : v_.rules) {
+        if (rule({node, graph_, {}, e_.tokens()}, out)) break;
+      }
+    }
     if (v_.narrow.outputs) RoundAll(out, *v_.narrow.outputs);
     if (seed_ != 0 && !target) noise_.Move(out, UnitOf(node));
     if (seed_ != 0 && node.op == &RopeTableOp()) MoveAngles(node, out);
@@ -293,7 +298,7 @@ class Evaluation {
     for (const WeightId w : node.weights) {
       if (!v_.model->present[static_cast<size_t>(w)]) throw Absent{v_.model->bound.graph.weights[static_cast<size_t>(w)].name};
       weights.push_back(&v_.model->bound.weights[static_cast<size_t>(w)]);
-      if (!LoadedAs() || node.op == &LinearOp()) continue;
+      if (!LoadedAs() || node.op == &LinearOp() || node.op == &EmbeddingOp()) continue;
       rounded.push_back(Rounded(*weights.back(), *LoadedAs()));
       weights.back() = &rounded.back();
     }
@@ -304,6 +309,10 @@ class Evaluation {
       slack_ = unit * std::sqrt(squares / static_cast<double>(std::max<size_t>(inputs[0].size(), 1)));
     }
     std::vector<std::vector<double>> outputs = Call(node, inputs, weights);
+    if (LoadedAs() && node.op == &EmbeddingOp()) {  // the rows that are read, not the whole table
+      const double scale = node.As<EmbeddingAttributes>().scale;
+      for (double& v : outputs[0]) v = RoundTo(*LoadedAs(), v / scale) * scale;
+    }
     for (const NodeRule& rule : v_.rules) {
       if (rule({node, graph_, inputs, RowsOf(graph_.values[static_cast<size_t>(node.outputs[0])])}, outputs[0])) break;
     }
@@ -408,7 +417,7 @@ class Evaluation {
     for (int64_t t = 0; t < e_.tokens(); ++t) {
       double* row = table.data() + t * a.rotary_dim;
       for (size_t i = 0; i < half; ++i) {
-        const double moved = kAngleUnits * kAngleUnit * noise_.Next() * static_cast<double>(t) * frequency[i];
+        const double moved = kAngleUnits * kAngleUnit * noise_.Next() * static_cast<double>(std::abs(t + v_.rope_shift)) * frequency[i];
         const double cosine = row[i], sine = row[half + i];
         row[i] = cosine - moved * sine;
         row[half + i] = sine + moved * cosine;

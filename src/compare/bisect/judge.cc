@@ -22,7 +22,9 @@ constexpr double kStage = 3;
 constexpr int64_t kWideRow = 8;
 constexpr double kRoundingSpread = 0.5;   // standard deviation of one rounding, in units
 constexpr uint64_t kMoves = 4;             // evaluations with moved inputs
-constexpr double kHopeless = 1e9;         // times the estimated floor: moving inputs explains no such error
+// Times the estimated floor: moving inputs explains no such error. The estimate does not know of int8.
+constexpr double kHopeless = 1e6;
+constexpr double kHopelessInt8 = 1e9;
 constexpr double kRecorded = 0x1p-24;     // stage files hold f32
 
 double RowRms(const double* x, int64_t n) {
@@ -158,44 +160,62 @@ double Deviations(double f, double b, double sigma) {
   return std::isfinite(b) && std::isfinite(f) ? std::abs(b - f) / sigma : INFINITY;
 }
 
+// A row whose inputs were no numbers: f64 makes none of them either. The difference is where they come from.
+bool IsSpoilt(const ScoreInput& in, int64_t row) {
+  bool expected = false, recorded = false;
+  for (int64_t i = row * in.width; i < (row + 1) * in.width; ++i) {
+    expected |= std::isnan(in.expected[static_cast<size_t>(i)]);
+    recorded |= !std::isfinite(in.recorded[static_cast<size_t>(i)]);
+  }
+  return expected && recorded;
+}
+
+struct Sums {
+  double squares = 0, total = 0, whitened = 0, sigma_squares = 0;
+  double worst_z = -1;
+  int64_t count = 0;
+};
+
+// Adds row `r` to the sums; how many times its allowance the row is off.
+double RowRatio(const ScoreInput& in, int64_t r, Sums& sums, Judged& out) {
+  double row_z = 0, row_max = 0;
+  int64_t row_count = 0;
+  for (int64_t i = r * in.width; i < (r + 1) * in.width; ++i) {
+    const auto at = static_cast<size_t>(i);
+    if (!in.skip.empty() && in.skip[at]) continue;
+    const double f = in.expected[at], b = in.recorded[at];
+    const double z = Deviations(f, b, in.sigma[at]);
+    if (std::isfinite(f) && !std::isfinite(b)) out.nonfinite = true;
+    if (std::isfinite(z)) {
+      sums.squares += z > 0 ? (b - f) * (b - f) : 0;
+      sums.total += std::isfinite(f) ? f * f : 0;
+      sums.sigma_squares += in.sigma[at] * in.sigma[at];
+    } else {
+      sums.squares = INFINITY;
+    }
+    row_z += z * z;
+    row_max = std::max(row_max, z);
+    ++row_count;
+    if (z > sums.worst_z) {
+      sums.worst_z = z;
+      out.worst = i;
+      out.a = f;
+      out.b = b;
+    }
+  }
+  sums.whitened += row_z;
+  sums.count += row_count;
+  return std::max(row_max / kElement, row_count >= kWideRow ? std::sqrt(row_z / static_cast<double>(row_count)) / kRow : 0.0);
+}
+
 }  // namespace
 
 void Score(const ScoreInput& in, Judged& out) {
-  double squares = 0, total = 0, whitened = 0, sigma_squares = 0;
-  int64_t count = 0;
-  double worst_z = -1;
+  Sums sums;
   out.rows = static_cast<int64_t>(in.expected.size()) / std::max<int64_t>(in.width, 1);
   double ratio = 0;
   for (int64_t r = 0; r < out.rows; ++r) {
-    double row_z = 0, row_max = 0;
-    int64_t row_count = 0;
-    for (int64_t i = r * in.width; i < (r + 1) * in.width; ++i) {
-      const auto at = static_cast<size_t>(i);
-      if (!in.skip.empty() && in.skip[at]) continue;
-      const double f = in.expected[at], b = in.recorded[at];
-      const double z = Deviations(f, b, in.sigma[at]);
-      if (std::isfinite(f) && !std::isfinite(b)) out.nonfinite = true;
-      if (std::isfinite(z)) {
-        squares += z > 0 ? (b - f) * (b - f) : 0;
-        total += std::isfinite(f) ? f * f : 0;
-        sigma_squares += in.sigma[at] * in.sigma[at];
-      } else {
-        squares = INFINITY;
-      }
-      row_z += z * z;
-      row_max = std::max(row_max, z);
-      ++row_count;
-      if (z > worst_z) {
-        worst_z = z;
-        out.worst = i;
-        out.a = f;
-        out.b = b;
-      }
-    }
-    whitened += row_z;
-    count += row_count;
-    const double row_ratio =
-        std::max(row_max / kElement, row_count >= kWideRow ? std::sqrt(row_z / static_cast<double>(row_count)) / kRow : 0.0);
+    const double row_ratio = IsSpoilt(in, r) ? 0 : RowRatio(in, r, sums, out);
     if (!(row_ratio <= ratio)) ratio = row_ratio;
     out.bad.push_back(!(row_ratio <= 1));
     if (!out.bad.back()) out.good_ratio = std::max(out.good_ratio, row_ratio);
@@ -204,20 +224,20 @@ void Score(const ScoreInput& in, Judged& out) {
       if (out.row < 0) out.row = r;
     }
   }
-  if (count == 0) {
+  if (sums.count == 0) {
     out.why = "no element is read";
     return;
   }
   out.compared = true;
-  if (count >= kWideRow) ratio = std::max(ratio, std::sqrt(whitened / static_cast<double>(count)) / kStage);
+  if (sums.count >= kWideRow) ratio = std::max(ratio, std::sqrt(sums.whitened / static_cast<double>(sums.count)) / kStage);
   if (ratio > 1 && out.row < 0) {
     out.row = out.worst / in.width;
     out.bad_rows = out.rows;
     out.bad.assign(out.bad.size(), true);
   }
   out.ratio = ratio;
-  out.error = total > 0 ? std::sqrt(squares / total) : squares > 0 ? INFINITY : 0;
-  const double formats = total > 0 ? kStage * std::sqrt(sigma_squares / total) : 0;
+  out.error = sums.total > 0 ? std::sqrt(sums.squares / sums.total) : sums.squares > 0 ? INFINITY : 0;
+  const double formats = sums.total > 0 ? kStage * std::sqrt(sums.sigma_squares / sums.total) : 0;
   out.floor = ratio > 0 && std::isfinite(ratio) && std::isfinite(out.error) && out.error > 0 ? out.error / ratio : formats;
 }
 
@@ -247,7 +267,7 @@ Judged Judge(Evaluator& evaluator, const Variation& variation, int index) {
     Score({plain->values, recorded->values, sigma, plain->width, skip}, out);
   };
   score({}, {});
-  if (out.fails() && out.ratio < kHopeless) {  // what the formats really do to these inputs
+  if (out.fails() && out.ratio < (evaluator.formats().int8_activations ? kHopelessInt8 : kHopeless)) {  // what the formats really do to these inputs
     if (const auto spread = evaluator.Spread(variation, index)) {
       score({}, *spread);
     } else {

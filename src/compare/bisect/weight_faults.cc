@@ -152,6 +152,17 @@ class Presence {
     for (const auto& [key, slot] : b_.slots.slots) {
       if (a_.slots.slots.count(key) == 0) ExtraSlot(key, slot, out);
     }
+    // Tensors of B with a place in the table that neither graph has.
+    for (const BindProblem& p : b_.problems) {
+      const bool known = std::ranges::any_of(p.keys, [&](const SlotKey& key) { return a_.slots.slots.count(key) > 0 || reads_(key); });
+      const bool of_a_too = std::ranges::any_of(a_.problems, [&](const BindProblem& q) { return q.keys == p.keys; });
+      if (known || of_a_too) continue;
+      WeightFault fault = Extra(WithoutPart(HfName(*a_.architecture, p.keys.front())), p.tensor->name, p.keys.front().layer);
+      fault.why.evidence = fmt::format("B holds {}, which A does not hold and nothing reads", p.tensor->name);
+      fault.no_effect = true;
+      out.only_b.push_back(p.tensor->name);
+      out.faults.push_back(std::move(fault));
+    }
     const std::vector<std::string>& of_a = a_.slots.unclaimed;
     for (const std::string& name : b_.slots.unclaimed) {
       if (std::ranges::find(of_a, name) != of_a.end() || IsDerivedBuffer(name) || packed_.count(name) > 0) continue;
@@ -256,6 +267,13 @@ WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std:
   PairSlots(*a.architecture, *a.config, a.slots, b.slots, pairs);
   pairs.only_a.clear();
   pairs.only_b.clear();
+  // Where neither side ties the head, an embedding does not stand for a head that is missing.
+  if (!a.config->tie_embeddings && !b.config->tie_embeddings) {
+    std::erase_if(pairs.pairs, [&](const WeightPair& pair) {
+      const SlotKey head{Slot::kHead, -1, -1};
+      return pair.key && *pair.key == head && (a.slots.slots.count(head) == 0 || b.slots.slots.count(head) == 0);
+    });
+  }
   AddBroken(a, b, pairs);
   WeightComparison out;
   out.basis = pairs.basis;
