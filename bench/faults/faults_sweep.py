@@ -14,7 +14,7 @@ import models
 from case import Expect
 
 SEED = 20240
-WEIGHTS, CONSTANTS, ENGINES = 90, 40, 40
+WEIGHTS, CONSTANTS, ENGINES, SOUND = 90, 40, 40, 40
 NAMED_LIKE_LLAMA = ("llama-mha", "llama-linear", "llama-dynamic", "llama3-scaled-tied", "mistral-window", "qwen2", "qwen2-yarn", "qwen3", "gemma", "gemma2", "gemma3",
                     "olmo2", "stablelm", "cohere", "granite", "smollm3-nope", "mixtral", "olmoe", "qwen2-moe-shared", "qwen3-moe", "qwen3-moe-nonorm")  # fmt: skip
 SANDWICH = ("gemma2", "gemma3", "olmo2")
@@ -272,6 +272,23 @@ def faulty_engines(bench, rng):
         bench.add(identifier, "sweep", "vllm-project/vllm#19841", path, b, Expect(phase=["ops", "logits"], causes=[cause], stage=stages, layer=[layer]))
 
 
+def sound_engines(bench, rng):
+    """PyTorch as it is, on tokens drawn at random."""
+    for number in range(SOUND):
+        base, dtype = str(rng.choice([n for n in ALL if models.folder(n)])), str(rng.choice(["f32", "f32", "bf16", "f16"]))
+        if base == "gpt-oss":
+            dtype = "f32"
+        path = models.folder(base)
+        config = models.Model.load(path).config
+        ids = [int(i) for i in rng.integers(0, config["vocab_size"], int(rng.integers(2, 48)))]
+        identifier = f"sweep-healthy-{number:03d}-{base}-{dtype}"
+        if not bench.wants(identifier):
+            continue
+        b = bench.place(identifier, "b")
+        engines.write(b, engines.run(engines.load(path, dtype), ids, dtype), path, config["model_type"], ids, dtype)
+        bench.add(identifier, "healthy", "vllm-project/vllm#19841", path, b)
+
+
 def register(bench):
-    for make, offset in ((weights, 0), (constants, 1), (faulty_engines, 2)):
+    for make, offset in ((weights, 0), (constants, 1), (faulty_engines, 2), (sound_engines, 3)):
         make(bench, numpy.random.Generator(numpy.random.PCG64(SEED + offset)))

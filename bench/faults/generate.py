@@ -21,7 +21,7 @@ from case import KINDS, Bench
 import libllama
 
 MODULES = {"file": "faults_file", "config": "faults_config", "tokens": "faults_tokens", "weights": "faults_weights", "engine": "faults_engine",
-           "sweep": "faults_sweep", "input": "faults_input", "llama": "llama_cpp_pairs",           "healthy": "healthy"}
+           "sweep": "faults_sweep", "input": "faults_input", "llama": "llama_cpp_pairs", "healthy": "healthy"}
 
 
 def llama_library(given):
@@ -39,10 +39,13 @@ def main():
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[2] / "build" / "release" / "apr")
     parser.add_argument("--libllama", type=pathlib.Path)
+    parser.add_argument("--seed", type=int, help="of the pairs drawn at random: another number, other pairs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     program = arguments.program.resolve() if arguments.program.exists() else None
     bench = Bench(arguments.out.resolve(), arguments.only, program, llama_library(arguments.libllama))
+    if arguments.seed is not None:
+        importlib.import_module(MODULES["sweep"]).SEED = arguments.seed
     start = time.monotonic()
     for kind in arguments.kinds.split(","):
         importlib.import_module(MODULES[kind]).register(bench)
