@@ -226,7 +226,8 @@ void TarGzWriter::Finish() {
 bool LooksLikeGzip(const std::string& path) {
   std::error_code failed;
   if (!fs::is_regular_file(path, failed) || fs::file_size(path, failed) < 2) return false;
-  const Bytes bytes = MappedFile::Open(path)->bytes().first(2);
+  const auto file = MappedFile::Open(path);
+  const Bytes bytes = file->bytes().first(2);
   return bytes[0] == std::byte{0x1F} && bytes[1] == std::byte{0x8B};
 }
 
