@@ -332,7 +332,7 @@ TEST_F(BisectInputs, ABundleOfPartsKeepsTheTensorThatIsBlamed) {
   options.threads = 1;
   const Report report = bisect::Run(options);
   WriteBundle({.path = Path("parts.tar.gz"), .options = options, .version = "test", .max_model_bytes = 0}, report);
-  EXPECT_LT(fs::file_size(Path("parts.tar.gz")), fs::file_size(copy + "/model.safetensors"));
+  fs::remove_all(copy);
   const Replayed replayed = ReplayBundle(Path("parts.tar.gz"));
   EXPECT_TRUE(replayed.agrees);
   EXPECT_EQ(CauseName(replayed.report), "scaled_tensor");
