@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,16 @@ TEST(QuantOracle, OneWrongByteIsSeen) {
   EXPECT_GT(CountDifferences(Decoded(view), Decoded(Named(*expected, "q5_k"))), 0u);
 }
 
+// sum (a - b)^2
+double SumSq(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double error = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += error * error;
+  }
+  return sum;
+}
+
 TEST(QuantOracle, RoundingEncodersGiveTheSameBytes) {
   SKIP_WITHOUT_DATA();
   const auto typed = ModelFile::Open(kFolder + "encode.gguf");
@@ -107,7 +118,12 @@ TEST(QuantOracle, RoundingEncodersGiveTheSameBytes) {
   for (const TensorInfo& info : typed->tensors()) {
     if (info.shape != shape) continue;
     ++types;
-    EXPECT_EQ(CountDifferences(Encoded(info.dtype, input, shape), typed->View(info).bytes), 0u) << info.name;
+    const std::vector<std::byte> bytes = Encoded(info.dtype, input, shape);
+    if (info.dtype == DType::kMXFP4) {  // searches its exponent: not ggml's bytes, and no larger error
+      EXPECT_LE(SumSq(input, Decoded({info.dtype, shape, bytes})), SumSq(input, Decoded(typed->View(info))));
+      continue;
+    }
+    EXPECT_EQ(CountDifferences(bytes, typed->View(info).bytes), 0u) << info.name;
   }
   EXPECT_EQ(types, 11u);
 }
@@ -157,12 +173,7 @@ TEST(QuantOracle, SearchingEncodersErrLessThanGgml) {
                             DType::kIQ4_NL, DType::kIQ4_XS}) {
     const std::vector<std::byte> bytes = Encoded(dtype, x, shape);
     const std::vector<float> y = Decoded({dtype, shape, bytes});
-    double sum = 0.0;
-    for (size_t i = 0; i < x.size(); ++i) {
-      const double error = static_cast<double>(y[i]) - static_cast<double>(x[i]);
-      sum += error * error;
-    }
-    const double rmse = std::sqrt(sum / static_cast<double>(x.size()));
+    const double rmse = std::sqrt(SumSq(x, y) / static_cast<double>(x.size()));
     const double bar = figures.at(NameOf(dtype)).at("weights_rmse").get<double>();
     EXPECT_LE(rmse, 0.99 * bar) << NameOf(dtype);
   }

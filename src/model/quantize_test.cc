@@ -121,7 +121,8 @@ TEST(Importance, BothFormsOfFileAreRead) {
   MetaBuilder metadata;
   metadata.SetString("general.type", "imatrix");
   WriteGguf(folder / "i.gguf", {vector("w.in_sum2", {2, 2}, {2, 4, 9, 9}), vector("w.counts", {2, 1}, {2, 0})}, metadata.list(), Overwrite::kRefuse);
-  values = ImportanceMatrix::Open(folder / "i.gguf")->Find("w", 2, 2);
+  const auto fresh = ImportanceMatrix::Open(folder / "i.gguf");
+  values = fresh->Find("w", 2, 2);
   EXPECT_EQ(std::vector<float>(values, values + 4), (std::vector<float>{1, 2, 1, 1})) << "an expert without tokens counts every column the same";
 }
 

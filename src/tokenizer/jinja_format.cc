@@ -106,9 +106,10 @@ std::string Group(std::string text, char separator, size_t size, int64_t width) 
 }
 
 std::string Digits(UnsignedInt value, unsigned base, bool upper) {
+  const char* digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out += (upper ? "0123456789ABCDEF" : "0123456789abcdef")[static_cast<unsigned>(value % base)];
+    out += digits[static_cast<unsigned>(value % base)];
     value /= base;
   } while (value != 0);
   std::reverse(out.begin(), out.end());

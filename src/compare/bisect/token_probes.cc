@@ -146,7 +146,7 @@ std::vector<std::string> MergeTexts(const Tokenizer& a, const Tokenizer& b) {
       const auto it = ranks.find(merge);
       return it == ranks.end() ? in_a.size() : it->second;
     };
-    const auto [low, high] = std::minmax(of(rank_a), of(rank_b));
+    const auto [low, high] = std::minmax({of(rank_a), of(rank_b)});
     // A neighbour's merge that ranks between the two places comes first on one side only.
     const auto between = [&, low = low, high = high](const std::vector<size_t>& ranks, const auto& use) {
       auto it = std::ranges::lower_bound(ranks, low);
