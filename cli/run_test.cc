@@ -142,7 +142,8 @@ TEST(Run, RealModelsSayWhatTransformersDoes) {
     const std::string model = std::string(folder) + "/" + file;
     const std::string path = std::string(APR_SOURCE_DIR "/../shared/oracle/real/") + oracle + "/expected.json";
     if (!std::filesystem::exists(model) || !std::filesystem::exists(path)) GTEST_SKIP() << model << " or its oracle is absent";
-    for (const auto& [name, expected] : ParseJson(ReadText(path), path)["cases"].items()) {
+    const Json oracle_file = ParseJson(ReadText(path), path);
+    for (const auto& [name, expected] : oracle_file["cases"].items()) {
       const std::string greedy = expected["greedy_text"];
       const std::string answer = greedy.substr(0, greedy.find("<|im_end|>"));
       const bool chat = expected.contains("messages");
