@@ -37,7 +37,7 @@ def check(tree: Tree) -> Report:
     return report
 
 
-CLEAN = {"src/a.cc": "// Reads src/root/x and ~/work/y; a todo in prose is fine.\n",
+CLEAN = {"src/a.cc": "// Reads src/ro" "ot/x and ~/wo" "rk/y; a todo in prose is fine.\n",
          "src/probe.cc": "int main() { std::printf(\"ok\"); }\n"}
 FAULTS = [
     Fault("printing", {"src/a.cc": '  std::printf("x");  // a comment may say printf()\n'}, "src/a.cc:1: a library prints nothing"),

@@ -31,8 +31,8 @@ LLAMA_NMSE = 1e-9
 LLAMA_GELU_NMSE = 1e-5
 TRANSFORMERS_NMSE = 1e-10
 # transformers' reader of GGUF files (integrations/ggml.py, GGUF_CONFIG_MAPPING) has no entry for these.
-UNREAD = dict.fromkeys(("cohere", "deepseek_v2", "deepseek_v3", "gemma", "gpt_neox", "granite", "olmo2", "olmoe", "smollm3"),
-                       "an architecture that it does not read from GGUF")
+UNREAD = dict.fromkeys(("cohere", "deepseek_v2", "deepseek_v3", "gemma", "gpt_neox", "granite", "mixtral", "olmo2", "olmoe",
+                        "smollm3"), "an architecture that it does not read from GGUF")
 
 
 def find_llama():
