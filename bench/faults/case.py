@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from typing import Any
 
-KINDS = ("file", "config", "tokens", "weights", "engine", "sweep", "input", "llama", "healthy")
+KINDS = ("file", "config", "tokens", "weights", "engine", "sweep", "random", "input", "llama", "healthy")
 
 
 @dataclasses.dataclass

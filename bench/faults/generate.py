@@ -21,7 +21,7 @@ from case import KINDS, Bench
 import libllama
 
 MODULES = {"file": "faults_file", "config": "faults_config", "tokens": "faults_tokens", "weights": "faults_weights", "engine": "faults_engine",
-           "sweep": "faults_sweep", "input": "faults_input", "llama": "llama_cpp_pairs", "healthy": "healthy"}
+           "sweep": "faults_sweep", "random": "faults_random", "input": "faults_input", "llama": "llama_cpp_pairs", "healthy": "healthy"}
 
 
 def llama_library(given):
@@ -45,7 +45,8 @@ def main():
     program = arguments.program.resolve() if arguments.program.exists() else None
     bench = Bench(arguments.out.resolve(), arguments.only, program, llama_library(arguments.libllama))
     if arguments.seed is not None:
-        importlib.import_module(MODULES["sweep"]).SEED = arguments.seed
+        for kind in ("sweep", "random"):
+            importlib.import_module(MODULES[kind]).SEED = arguments.seed
     start = time.monotonic()
     for kind in arguments.kinds.split(","):
         importlib.import_module(MODULES[kind]).register(bench)

@@ -22,7 +22,7 @@ void TryNormCauses(Diagnosis& d) {
   const std::string key = config.layer_norm ? "layer_norm_eps" : "rms_norm_eps";
   d.Solve({.name = "norm_eps", .detail = "eps", .key = key, .fix = "set the norms' eps to A's value", .rank = 1}, 1e-13, 1,
           [](ModelConfig& c, double x) { c.norm_eps = x; }, config.norm_eps);
-  for (const double offset : {0.0, 1.0, 2.0}) {
+  for (const double offset : {config.norm_offset - 1, config.norm_offset + 1}) {
     if (offset == config.norm_offset) continue;
     const auto variation = d.WithConfig([&](ModelConfig& c) { c.norm_offset = offset; });
     if (!variation) continue;

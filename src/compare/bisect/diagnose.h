@@ -92,6 +92,10 @@ void TryWeightCauses(Diagnosis& d);
 void TryPrecisionCauses(Diagnosis& d);
 void TryShapeCauses(Diagnosis& d);  // of a stage that has another number of values
 
+// Rows of keys that attention receives; rows that it reads as keys or values.
+void TryStaleKeys(Diagnosis& d);
+void TryStaleCache(Diagnosis& d, const Node& attention);
+
 // Smallest error of f over x in [low, high], log-spaced `points` first, then golden sections.
 double Minimize(double low, double high, int points, const std::function<double(double)>& f);
 std::string Shortest(double value);  // as JSON would print it

@@ -220,6 +220,7 @@ void Score(const ScoreInput& in, Judged& out) {
     out.bad.push_back(!(row_ratio <= 1));
     if (!out.bad.back()) out.good_ratio = std::max(out.good_ratio, row_ratio);
     if (out.bad.back()) {
+      out.mildest = out.bad_rows == 0 || row_ratio < out.mildest ? row_ratio : out.mildest;
       ++out.bad_rows;
       if (out.row < 0) out.row = r;
     }
@@ -232,6 +233,7 @@ void Score(const ScoreInput& in, Judged& out) {
   if (sums.count >= kWideRow) ratio = std::max(ratio, std::sqrt(sums.whitened / static_cast<double>(sums.count)) / kStage);
   if (ratio > 1 && out.row < 0) {
     out.row = out.worst / in.width;
+    out.mildest = ratio;
     out.bad_rows = out.rows;
     out.bad.assign(out.bad.size(), true);
   }
@@ -267,7 +269,8 @@ Judged Judge(Evaluator& evaluator, const Variation& variation, int index) {
     Score({plain->values, recorded->values, sigma, plain->width, skip}, out);
   };
   score({}, {});
-  if (out.fails() && out.ratio < (evaluator.formats().int8_activations ? kHopelessInt8 : kHopeless)) {  // what the formats really do to these inputs
+  // What the formats really do to these inputs; also where only some rows are hopeless, for the others.
+  if (out.fails() && out.mildest < (evaluator.formats().int8_activations ? kHopelessInt8 : kHopeless)) {
     if (const auto spread = evaluator.Spread(variation, index)) {
       score({}, *spread);
     } else {

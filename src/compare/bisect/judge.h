@@ -26,6 +26,7 @@ struct Judged {
   std::vector<int64_t> coordinate; // of `worst`
   int64_t position = -1;           // token of `row`
   double good_ratio = 0;           // largest ratio among the rows that are explained
+  double mildest = 0;              // smallest ratio among those that are not; of the stage, where only the whole is not
   std::vector<bool> bad;           // which rows are not explained
   bool fails() const { return compared && !(ratio <= 1); }
 };

@@ -57,7 +57,7 @@ Json TrialsJson(const std::vector<Trial>& trials) {
 Json FurtherJson(const Finding& finding) {
   Json out = {{"first", PlaceJson(finding.first)}};
   if (finding.no_effect) out["effect"] = "none";
-  else out["cause"] = CauseJson(finding.cause);
+  if (!finding.no_effect || finding.cause) out["cause"] = CauseJson(finding.cause);
   return out;
 }
 

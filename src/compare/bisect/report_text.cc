@@ -88,7 +88,7 @@ std::string FirstText(const Finding& finding) {
 
 std::string FurtherText(const Finding& finding) {
   std::string out = Where(finding.first);
-  if (finding.no_effect) return out + ": no effect on any probe";
+  if (finding.no_effect) return fmt::format("{}: {}no effect on any probe", out, finding.cause ? finding.cause->name + ", " : "");
   if (finding.cause) return out + ": " + CauseText(*finding.cause);
   return out + (finding.first.note.empty() ? "" : ": " + finding.first.note);
 }

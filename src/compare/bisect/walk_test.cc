@@ -124,6 +124,12 @@ std::vector<Fault> ParameterFaults() {
          p.config.norm_offset = 1 - p.config.norm_offset;
          return true;
        }},
+      {"norm_offset", {"attn_norm", "q_norm", "k_norm", "post_attn_norm"},
+       [](Planted& p) {
+         if (!p.config.norm_has_weight || p.config.layer_norm) return false;
+         p.config.norm_offset -= 1;
+         return true;
+       }},
       {"activation", {"ffn_silu", "moe_ffn_out", "ffn_swigl"},
        [](Planted& p) {
          if (p.config.swiglu_limit > 0) return false;

@@ -142,6 +142,10 @@ class Presence {
  public:
   Presence(const BoundSide& a, const BoundSide& b, const std::function<bool(const SlotKey&)>& reads) : a_(a), b_(b), reads_(reads) {
     for (const BindProblem& p : b.problems) broken_.insert(p.keys.begin(), p.keys.end());
+    for (const auto& [key, slot] : a.slots.slots) {
+      const auto it = b.slots.slots.find(key);
+      if (it != b.slots.slots.end()) shared_.insert({slot.tensor, it->second.tensor});
+    }
     for (const PackedWeight& weight : FindPackedWeights(*b.file)) packed_.insert(weight.parts.begin(), weight.parts.end());
   }
 
@@ -185,7 +189,7 @@ class Presence {
 
   void MissingSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
     const std::string name = HfName(*a_.architecture, key);
-    if (broken_.count(key) > 0 || IsRopeFactor(key)) return;
+    if (broken_.count(key) > 0 || shared_.count(slot.tensor) > 0 || IsRopeFactor(key)) return;
     if (Ties(key) && (b_.config->tie_embeddings || a_.config->tie_embeddings)) return;
     out.only_a.push_back(name);
     if (!reads_(key)) return;
@@ -202,7 +206,7 @@ class Presence {
   }
 
   void ExtraSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
-    if (IsRopeFactor(key) || (Ties(key) && (a_.config->tie_embeddings || b_.config->tie_embeddings))) return;
+    if (shared_.count(slot.tensor) > 0 || IsRopeFactor(key) || (Ties(key) && (a_.config->tie_embeddings || b_.config->tie_embeddings))) return;
     for (const BindProblem& p : a_.problems) {
       if (std::ranges::find(p.keys, key) != p.keys.end()) return;
     }
@@ -231,6 +235,7 @@ class Presence {
   const BoundSide& b_;
   const std::function<bool(const SlotKey&)>& reads_;
   std::set<SlotKey> broken_;
+  std::set<const TensorInfo*> shared_;  // tensors that stand for a slot of both; a table may give them a second one
   std::set<std::string> packed_;
 };
 
