@@ -267,42 +267,13 @@ void ByteLevelEncoder::EncodeWord(std::string_view word, bool part, Symbols& sym
   }
 }
 
-bool ByteLevelEncoder::IsWorthCutting(std::string_view word) const {
-  constexpr size_t kShort = 12;  // merging is quick up to here
-  if (word.size() <= kShort) return false;
-  // Of words of two alphabets the last character decides; what is not cut is only slower.
-  return static_cast<unsigned char>(word.back()) >= 0x80;
-}
-
-void ByteLevelEncoder::EncodeParts(std::string_view word, EncodeScratch& scratch) const {
-  std::call_once(cuts_made_, [&] { cuts_ = std::make_unique<const SafeCuts>(model_.vocabulary()); });
-  std::vector<int32_t>& ids = scratch.part_ids;
-  ids.clear();
-  if (const auto id = FindWhole(word)) {
-    ids.push_back(static_cast<int32_t>(*id));
-    return;
-  }
-  scratch.part_ends.clear();
-  cuts_->Split(word, scratch.part_ends);
-  const bool alike = !model_.options().ignore_merges;
-  std::unique_ptr<WordCache>& cache = alike ? scratch.cache : scratch.part_cache;
-  if (!cache) cache = std::make_unique<WordCache>();
-  EncodeThroughCache(*cache, word, scratch.part_ends, ids, [&](std::string_view part) -> const auto& {
-    EncodeWord(part, true, scratch.symbols, scratch);
-    return scratch.symbols.ids;
-  });
-}
-
 void ByteLevelEncoder::Encode(std::string_view text, const std::vector<uint32_t>& ends,
                               TokenSink& sink, EncodeScratch& scratch) const {
   Symbols& symbols = scratch.symbols;
   if (sink.spans == nullptr) {
     if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
     EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) {
-      if (IsWorthCutting(word)) {
-        EncodeParts(word, scratch);
-        return std::span<const int32_t>(scratch.part_ids);
-      }
+      if (IsWorthCutting(word)) return EncodeParts(word, scratch);
       EncodeWord(word, false, symbols, scratch);
       // Ids are below 2^31.
       return std::span(reinterpret_cast<const int32_t*>(symbols.ids.data()), symbols.ids.size());

@@ -2,9 +2,11 @@
 // over characters with affixes, unknown tokens and byte fallback (tokenizer.json's general form).
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -90,14 +92,32 @@ class ByteLevelEncoder {
   explicit ByteLevelEncoder(const BpeModel& model) : model_(model) {}
   // `part` of a word: never taken as a piece without merging.
   void EncodeWord(std::string_view word, bool part, Symbols& symbols, EncodeScratch& scratch) const;
-  // A long word that is not ASCII alone, by its parts; the ids stand in scratch.part_ids.
-  void EncodeParts(std::string_view word, EncodeScratch& scratch) const;
+  // A long word that is not ASCII alone, by its parts (safe_cuts.h); the ids stand in `scratch`.
+  std::span<const int32_t> EncodeParts(std::string_view word, EncodeScratch& scratch) const;
+  struct Part;
+  void FinishPart(std::string_view bytes, Part& part, EncodeScratch& scratch) const;
+  void AppendCharacter(char32_t cp, std::string_view bytes, Part& part) const;
+  void LearnCharacter(char32_t cp, std::string_view bytes) const;
   bool IsWorthCutting(std::string_view word) const;
   std::optional<uint32_t> FindWhole(std::string_view word) const;
+  void PrepareParts() const;
 
   const BpeModel& model_;
-  mutable std::once_flag cuts_made_;
-  mutable std::unique_ptr<const SafeCuts> cuts_;  // made when the first word needs it
+  // Made when the first word needs it.
+  mutable std::once_flag parts_made_;
+  mutable std::unique_ptr<const SafeCuts> cuts_;
+  // What characters become, learnt when met, by any thread: `first` is the first id plus 1, in its two highest bits how
+  // many follow in `rest`; 0: not known yet. Null where merging cannot start from characters.
+  struct Character {
+    uint32_t first;
+    uint32_t rest[3];
+  };
+  struct Free {
+    void operator()(Character* memory) const { std::free(memory); }
+  };
+  static constexpr size_t kCharacters = 0x20000;
+  mutable std::unique_ptr<Character[], Free> characters_;
+  mutable std::mutex learning_;
   static constexpr uint32_t kNone = 0xFFFFFFFF;
   uint32_t byte_ids_[256] = {};
   bool complete_ = true;  // every byte has a token

@@ -190,6 +190,29 @@ void MergeAll(const MergeTable& table, Symbols& symbols, uint32_t end, MergeScra
   MergeWith(TablePairs{table}, symbols, end, scratch);
 }
 
+size_t MergeShort(const MergeTable& table, uint32_t* ids, size_t count) {
+  uint64_t merges[kShortMerge];  // rank and result, so that the least is the one to do
+  const auto find = [&](size_t i) {
+    const Merge merge = table.Find(ids[i], ids[i + 1]);
+    merges[i] = uint64_t{merge.rank} << 32 | merge.id;
+  };
+  for (size_t i = 0; i + 1 < count; ++i) find(i);
+  while (count > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < count; ++i) best = merges[i] >> 32 < merges[best] >> 32 ? i : best;
+    if (merges[best] >> 32 == kNoRank) break;
+    ids[best] = static_cast<uint32_t>(merges[best]);
+    --count;
+    for (size_t i = best + 1; i < count; ++i) {
+      ids[i] = ids[i + 1];
+      merges[i - 1] = merges[i];
+    }
+    if (best > 0) find(best - 1);
+    if (best + 1 < count) find(best);
+  }
+  return count;
+}
+
 void MergeAll(PairSource& source, Symbols& symbols, uint32_t end, MergeScratch& scratch) {
   MergeWith(VirtualPairs{source}, symbols, end, scratch);
 }

@@ -110,6 +110,9 @@ struct MergeScratch {
 
 // Merges `symbols` in place; the last symbol ends at byte `end`.
 void MergeAll(const MergeTable& table, Symbols& symbols, uint32_t end, MergeScratch& scratch);
+// The same for up to kShortMerge ids in a row, in place; the number of those that are left.
+inline constexpr size_t kShortMerge = 32;
+size_t MergeShort(const MergeTable& table, uint32_t* ids, size_t count);
 void MergeAll(PairSource& source, Symbols& symbols, uint32_t end, MergeScratch& scratch);
 
 // The same by overlapping windows of `window` symbols. Right only for a table in which every merge

@@ -65,14 +65,22 @@ std::vector<std::optional<uint32_t>> ByteFallbackIds(const Vocabulary& vocabular
 
 char32_t ByteLevelCharacter(uint8_t byte) { return kByteCharacters[byte]; }
 
-std::optional<std::string> ByteLevelBytes(std::string_view piece) {
-  std::string out;
+bool ByteLevelBytes(std::string_view piece, std::string& bytes) {
+  bytes.resize(piece.size());
+  size_t count = 0;
   for (size_t i = 0; i < piece.size();) {
     const auto [cp, length] = unicode::DecodeValid(piece.data() + i);
-    if (cp >= 512 || kCharacterBytes[cp] < 0) return std::nullopt;
-    out += static_cast<char>(kCharacterBytes[cp]);
+    if (cp >= 512 || kCharacterBytes[cp] < 0) return false;
+    bytes[count++] = static_cast<char>(kCharacterBytes[cp]);
     i += length;
   }
+  bytes.resize(count);
+  return true;
+}
+
+std::optional<std::string> ByteLevelBytes(std::string_view piece) {
+  std::string out;
+  if (!ByteLevelBytes(piece, out)) return std::nullopt;
   return out;
 }
 

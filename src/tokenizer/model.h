@@ -27,7 +27,6 @@ struct EncodeScratch {
   std::vector<int32_t> ids;
   std::unique_ptr<WordCache> cache;
   std::unique_ptr<WordCache> part_cache;  // of parts of words, where those are not encoded like words
-  std::vector<uint32_t> part_ends;
   std::vector<int32_t> part_ids;
 };
 
@@ -69,6 +68,8 @@ std::optional<uint8_t> ByteOfPiece(std::string_view piece);
 char32_t ByteLevelCharacter(uint8_t byte);
 // The bytes that a byte-level piece spells; nullopt if a character of it is not of that alphabet.
 std::optional<std::string> ByteLevelBytes(std::string_view piece);
+// The same in `bytes`; false if there are none.
+bool ByteLevelBytes(std::string_view piece, std::string& bytes);
 std::string ByteLevelSpelling(std::string_view bytes);
 
 }  // namespace apr

@@ -2,14 +2,20 @@
 #include "tokenizer/safe_cuts.h"
 
 #include <algorithm>
-#include <optional>
 #include <string>
+#include <tuple>
 
 #include "tokenizer/model.h"
 #include "tokenizer/unicode.h"
 
 namespace apr {
 namespace {
+
+bool IsAscii(std::string_view text) {
+  unsigned char any = 0;
+  for (const char c : text) any |= static_cast<unsigned char>(c);
+  return any < 0x80;
+}
 
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
@@ -21,58 +27,51 @@ bool IsWhole(std::string_view character) {
 }  // namespace
 
 SafeCuts::SafeCuts(const Vocabulary& vocabulary) {
+  std::string token;
   for (uint32_t id = 0; id < vocabulary.size(); ++id) {
     const std::string_view piece = vocabulary.Piece(id);
-    // Tokens of ASCII letters alone are spelled as they are.
-    if (std::all_of(piece.begin(), piece.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; })) continue;
-    const std::optional<std::string> token = ByteLevelBytes(piece);
-    if (!token) continue;  // no sequence of bytes: merging cannot make it
-    for (size_t at = 1; at < token->size(); ++at) {
-      if (!IsContinuation((*token)[at])) AddBorder(*token, at);
+    // Of most tokens the spelling already shows that they are ASCII; a space is spelled as U+0120.
+    if (IsAscii(piece.starts_with("\xC4\xA0") ? piece.substr(2) : piece)) continue;
+    // What is no sequence of bytes merging cannot make.
+    if (!ByteLevelBytes(piece, token) || IsAscii(token)) continue;
+    AddToken(token);
+    if (token.size() < kLongToken) continue;
+    const uint64_t bit = TokenBit(token);
+    tokens_[bit >> 6] |= uint64_t{1} << (bit & 63);
+  }
+  const auto order = [](const Crossing& a, const Crossing& b) {
+    return std::tie(a.pair, a.left, a.right) < std::tie(b.pair, b.left, b.right);
+  };
+  std::sort(crossings_.begin(), crossings_.end(), order);
+  const auto same = [&](const Crossing& a, const Crossing& b) { return !order(a, b) && !order(b, a); };
+  crossings_.erase(std::unique(crossings_.begin(), crossings_.end(), same), crossings_.end());
+}
+
+void SafeCuts::AddToken(std::string_view token) {
+  size_t left = 0;  // begin of the character before `at`
+  for (size_t at = 1; at < token.size(); ++at) {
+    if (IsContinuation(token[at])) continue;
+    size_t end = at + 1;
+    while (end < token.size() && IsContinuation(token[end])) ++end;
+    if (IsWhole(token.substr(left, at - left)) && IsWhole(token.substr(at, end - at))) {
+      const uint64_t bit = Bit(unicode::DecodeValid(&token[left]).cp, unicode::DecodeValid(&token[at]).cp);
+      whole_[bit >> 6] |= uint64_t{1} << (bit & 63);
+    } else {
+      const size_t pair = BytePair(token[at - 1], token[at]);
+      parts_[pair >> 6] |= uint64_t{1} << (pair & 63);
+      crossings_.push_back({pair, std::string(token.substr(left, at - left)), std::string(token.substr(at, end - at))});
     }
+    left = at;
   }
 }
 
-uint32_t SafeCuts::Pack(std::string_view character) {
-  uint32_t out = 0;
-  for (const char c : character) out = out << 8 | static_cast<unsigned char>(c);
-  return out;
-}
-
-// The border before byte `at`, where a character begins.
-void SafeCuts::AddBorder(std::string_view token, size_t at) {
-  size_t left = at - 1;
-  while (left > 0 && IsContinuation(token[left])) --left;
-  size_t end = at + 1;
-  while (end < token.size() && IsContinuation(token[end])) ++end;
-  const std::string_view before = token.substr(left, at - left);
-  const std::string_view after = token.substr(at, end - at);
-  if (IsWhole(before) && IsWhole(after)) {
-    const uint64_t bit = Bit(Pack(before), Pack(after));
-    whole_[bit >> 6] |= uint64_t{1} << (bit & 63);
-  } else {
-    const size_t pair = static_cast<size_t>(static_cast<unsigned char>(before.back())) << 8 | static_cast<unsigned char>(after[0]);
-    parts_[pair >> 6] |= uint64_t{1} << (pair & 63);
+bool SafeCuts::CrossedByPart(std::string_view word, size_t at) const {
+  const size_t pair = BytePair(word[at - 1], word[at]);
+  auto it = std::lower_bound(crossings_.begin(), crossings_.end(), pair, [](const Crossing& c, size_t p) { return c.pair < p; });
+  for (; it != crossings_.end() && it->pair == pair; ++it) {
+    if (word.substr(0, at).ends_with(it->left) && word.substr(at).starts_with(it->right)) return true;
   }
-}
-
-bool SafeCuts::MayJoin(std::string_view left, std::string_view right) const {
-  return MayJoin(Pack(left), Pack(right), static_cast<unsigned char>(left.back()), static_cast<unsigned char>(right[0]));
-}
-
-void SafeCuts::Split(std::string_view word, std::vector<uint32_t>& ends) const {
-  uint32_t before = 0;
-  for (size_t at = 0; at < word.size();) {
-    const uint32_t length = unicode::SequenceLength(static_cast<unsigned char>(word[at]));
-    const uint32_t character = Pack(word.substr(at, length));
-    if (at > 0 && (length > 1 || before >= 0x80) &&
-        !MayJoin(before, character, static_cast<unsigned char>(word[at - 1]), static_cast<unsigned char>(word[at]))) {
-      ends.push_back(static_cast<uint32_t>(at));
-    }
-    before = character;
-    at += length;
-  }
-  ends.push_back(static_cast<uint32_t>(word.size()));
+  return false;
 }
 
 }  // namespace apr

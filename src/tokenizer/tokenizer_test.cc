@@ -305,15 +305,12 @@ TEST(SafeCutsTest, CutsOnlyWhatNoTokenJoins) {
   vocabulary.Add(id++, ByteLevelSpelling("\xbd\xe4"));             // the end of U+597D, the beginning of U+4E16
   vocabulary.BuildIndex(false);
   const SafeCuts cuts(vocabulary);
-  EXPECT_TRUE(cuts.MayJoin("\u4f60", "\u597d"));
-  EXPECT_TRUE(cuts.MayJoin("\u597d", "\u4e16"));
-  EXPECT_FALSE(cuts.MayJoin("\u597d", "\u4f60") && cuts.MayJoin("\u4e16", "\u754c")) << "a filter may say yes, not always";
-  std::vector<uint32_t> ends;
-  cuts.Split("\u4f60\u597d\u4e16", ends);
-  EXPECT_EQ(ends, (std::vector<uint32_t>{9}));
-  ends.clear();
-  cuts.Split("abc", ends);
-  EXPECT_EQ(ends, (std::vector<uint32_t>{3}));
+  using Border = SafeCuts::Border;
+  EXPECT_EQ(cuts.At(0x4f60, 0x597d, "\u4f60\u597d", 3), Border::kWhole);
+  EXPECT_EQ(cuts.At(0x597d, 0x4e16, "\u597d\u4e16", 3), Border::kPartial);
+  EXPECT_EQ(cuts.At(0x4f7d, 0x4e16, "\u4f7d\u4e16", 3), Border::kPartial) << "ends with the same byte";
+  EXPECT_EQ(cuts.At(0x597d, 0x597d, "\u597d\u597d", 3), Border::kCut);
+  EXPECT_EQ(cuts.At(0x4e16, 0x754c, "\u4e16\u754c", 3), Border::kCut) << "the filter knows two pairs only";
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/large_pages.h"
 #include "tokenizer/vocabulary.h"
 
 namespace apr {
@@ -77,6 +78,16 @@ class WordCache {
     uint64_t key[4];
     uint64_t hash;
   };
+  struct Key {
+    size_t size = 0;
+    ShortKey in_short{};
+    LongKey in_long{};
+  };
+  struct Hit {
+    const int32_t* ids = nullptr;  // nullptr: not there; at least kShortIds can be read
+    uint32_t count = 0;
+    bool is_long = false;
+  };
   static LongKey MakeLongKey(const char* p, size_t size) {
     char buffer[32] = {};
     std::memcpy(buffer, p, size);
@@ -97,6 +108,28 @@ class WordCache {
     std::memcpy(entry.ids, ids, count * sizeof *ids);
   }
 
+  // What the `size` bytes at p became; their key is for Insert. Reads at most up to `limit`.
+  Hit Look(const char* p, size_t size, const char* limit, Key& key) const {
+    key.size = size;
+    if (size <= kShortBytes) {
+      key.in_short = MakeShortKey(p, size, limit);
+      if (const Short* hit = Find(key.in_short)) return {hit->ids, hit->count, false};
+    }
+    if (size <= kLongBytes) {
+      key.in_long = MakeLongKey(p, size);
+      if (const Long* hit = Find(key.in_long)) return {hit->ids, hit->count, true};
+    }
+    return {};
+  }
+  void Insert(const Key& key, const int32_t* ids, size_t count) {
+    if (count == 0) return;
+    if (key.size <= kShortBytes && count <= kShortIds) {
+      Insert(key.in_short, ids, count);
+    } else if (key.size <= kLongBytes && count <= kLongIds) {
+      Insert(key.in_long, ids, count);
+    }
+  }
+
  private:
   static constexpr int kShortSetBits = 15;
   static constexpr int kLongBits = 13;
@@ -105,7 +138,7 @@ class WordCache {
     return MixHash(a ^ 0x9E3779B97F4A7C15u, b ^ 0xC2B2AE3D27D4EB4Fu) * 0x9E3779B97F4A7C15u;
   }
 
-  std::vector<Short> short_ = std::vector<Short>(size_t{2} << kShortSetBits);
+  LargeVector<Short> short_ = LargeVector<Short>(size_t{2} << kShortSetBits);
   std::vector<Long> long_ = std::vector<Long>(size_t{1} << kLongBits);
 };
 
@@ -126,35 +159,19 @@ void EncodeThroughCache(WordCache& cache, std::string_view text, const std::vect
     const size_t size = end - begin;
     begin = end;
     grow(WordCache::kLongIds);
-    WordCache::ShortKey short_key{};
-    WordCache::LongKey long_key{};
-    if (size <= WordCache::kShortBytes) {
-      short_key = WordCache::MakeShortKey(p, size, limit);
-      if (const auto* hit = cache.Find(short_key)) {
-        std::memcpy(&ids[used], hit->ids, sizeof hit->ids);
-        used += hit->count;
-        continue;
-      }
-    }
-    if (size <= WordCache::kLongBytes) {
-      long_key = WordCache::MakeLongKey(p, size);
-      if (const auto* hit = cache.Find(long_key)) {
-        std::memcpy(&ids[used], hit->ids, sizeof hit->ids);
-        used += hit->count;
-        continue;
-      }
+    WordCache::Key key;
+    if (const WordCache::Hit hit = cache.Look(p, size, limit, key); hit.ids != nullptr) {
+      // As many as an entry holds: a copy of fixed size.
+      std::memcpy(&ids[used], hit.ids, sizeof(int32_t) * (hit.is_long ? WordCache::kLongIds : WordCache::kShortIds));
+      used += hit.count;
+      continue;
     }
     const auto& made = encode(std::string_view(p, size));
     const size_t count = made.size();
     grow(count + WordCache::kLongIds);
     for (size_t i = 0; i < count; ++i) ids[used + i] = static_cast<int32_t>(made[i]);
     used += count;
-    if (count == 0) continue;
-    if (size <= WordCache::kShortBytes && count <= WordCache::kShortIds) {
-      cache.Insert(short_key, &ids[used - count], count);
-    } else if (size <= WordCache::kLongBytes && count <= WordCache::kLongIds) {
-      cache.Insert(long_key, &ids[used - count], count);
-    }
+    cache.Insert(key, &ids[used - count], count);
   }
   ids.resize(used);
 }

@@ -2,10 +2,11 @@
 """Compares a tokenizer of this project with Hugging Face's `tokenizers` on random and real strings.
 
     differential.py --bench build/release/src/tokenizer/tokenizer_bench [--count N] [--seed S] [--text FILE]... \
-        TOKENIZER.json...
+        TOKENIZER.json[=FILE]...
     differential.py --bench ... --components     many small tokenizers, one for each kind of component
     differential.py --bench ... --random N       N small tokenizers of random components
 
+With =FILE ours is read from FILE, the library's from TOKENIZER.json: a GGUF against what was exported from it.
 Every string is encoded by both, without and (every fourth) with special tokens around it and special tokens in the
 text read as such; ids must be equal, and so must the text decoded from them, special tokens kept or left out. Prints
 one line a tokenizer; exits 1 on any difference, 2 if nothing was compared. --plant changes one id, to show that the
@@ -129,7 +130,8 @@ def compare(bench, path, count, seed, lines, plant, deadline):
     done, found = 0, []
     source = strings(rng, count, lines)
     try:
-        reference = load(path)
+        path, _, ours = path.partition("=")
+        reference, path = load(path), ours or path
         while done < count and time.monotonic() < deadline:
             batch = [s for _, s in zip(range(20000), source)]
             cut = len(batch) // 4
