@@ -141,8 +141,9 @@ class Judge {
     statistics_.resize(static_cast<size_t>(out_.chunks));
     std::vector<ElementDiff> parts(static_cast<size_t>(pieces));
     const auto kappa = static_cast<float>(spec_.plain ? spec_.kappa : 0);
-    pool_.ParallelFor(pieces, 1, [&](int64_t begin, int64_t end, int) {
-      std::vector<float> left, right;
+    std::vector<std::array<std::vector<float>, 2>> buffers(static_cast<size_t>(pool_.threads()));
+    pool_.ParallelFor(pieces, 1, [&](int64_t begin, int64_t end, int thread) {
+      auto& [left, right] = buffers[static_cast<size_t>(thread)];
       for (int64_t p = begin; p < end; ++p) {
         const int64_t first = p * piece, rows = std::min(piece, a_.rows - first);
         const std::span<const float> x = Rows(a_, first, rows, left), y = Rows(b_, first, rows, right);
@@ -156,9 +157,9 @@ class Judge {
   static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {
     const auto count = static_cast<size_t>(rows * side.cols);
     if (side.plain != nullptr) return {side.plain + first * side.cols, count};
-    buffer.resize(count);
+    if (buffer.size() < count) buffer.resize(count);
     side.read(first, rows, buffer.data());
-    return buffer;
+    return {buffer.data(), count};
   }
 
   // Types with one scale for the whole tensor: an error that every element may have.

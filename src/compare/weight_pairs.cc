@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "compare/weight_diff.h"
+#include "format/packed_weights.h"
 #include "model/model.h"
 #include "model/resolve.h"
 
@@ -22,7 +23,7 @@ struct Side {
 // tensor names instead.
 Side Resolve(std::shared_ptr<const ModelFile> file) {
   Side side;
-  side.file = std::move(file);
+  side.file = UnpackWeights(std::move(file));
   try {
     ResolvedConfig resolved = ResolveConfig(*side.file);
     side.config = std::move(resolved.config);

@@ -4,9 +4,13 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/thread_pool.h"
 
 namespace apr {
 namespace {
@@ -159,5 +163,59 @@ void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out
 }
 
 std::vector<PackedWeight> FindPackedWeights(const ModelFile& file) { return Finder(file).Find(); }
+
+namespace {
+
+// The values of all `weights`, one after the other.
+std::shared_ptr<const MappedFile> DecodeAll(const std::string& name, const std::vector<PackedWeight>& weights, uint64_t bytes) {
+  return MappedFile::InMemory(name, bytes, [&](std::span<std::byte> memory) {
+    ThreadPool pool(ThreadPool::HardwareThreads());
+    auto* out = reinterpret_cast<float*>(memory.data());
+    for (const PackedWeight& weight : weights) {
+      const int64_t cols = weight.shape[1];
+      try {
+        pool.ParallelFor(weight.shape[0], 16, [&](int64_t begin, int64_t end, int) {
+          weight.DecodeRows(begin, end - begin, {out + begin * cols, static_cast<size_t>((end - begin) * cols)});
+        });
+      } catch (const Error& error) {
+        throw error.With({.file = name, .tensor = weight.name});
+      }
+      out += weight.shape.num_elements();
+    }
+  });
+}
+
+}  // namespace
+
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file) {
+  if (file->container() != Container::kSafetensors) return file;
+  const std::vector<PackedWeight> weights = FindPackedWeights(*file);
+  if (weights.empty()) return file;
+  std::set<std::string_view> parts;
+  uint64_t bytes = 0;
+  for (const PackedWeight& weight : weights) {
+    parts.insert(weight.parts.begin(), weight.parts.end());
+    const auto more = StorageBytes(DType::kF32, weight.shape);
+    const auto sum = more ? CheckedAdd(bytes, *more) : std::nullopt;
+    if (!sum) throw Error(ErrorCode::kInvalidFormat, "too large to decode", {.file = file->path(), .tensor = weight.name});
+    bytes = *sum;
+  }
+  ModelFileParts out{.container = file->container(), .path = file->path(), .format_version = file->format_version(),
+                     .files = file->files(), .tensors = {}, .metadata = file->metadata(), .config = nullptr,
+                     .warnings = file->warnings(), .storage = {file}};
+  if (file->config() != nullptr) out.config = std::shared_ptr<const Json>(file, file->config());
+  for (const TensorInfo& info : file->tensors()) {
+    if (parts.count(info.name) == 0) out.tensors.push_back(info);
+  }
+  const int memory = static_cast<int>(out.files.size());
+  uint64_t offset = 0;
+  for (const PackedWeight& weight : weights) {
+    const uint64_t size = *StorageBytes(DType::kF32, weight.shape);
+    out.tensors.push_back({weight.name, DType::kF32, weight.shape, memory, offset, size});
+    offset += size;
+  }
+  out.files.push_back(DecodeAll(file->path(), weights, bytes));
+  return std::make_shared<const ModelFile>(std::move(out));
+}
 
 }  // namespace apr

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <variant>
@@ -33,5 +34,9 @@ struct PackedWeight {
 // valid as long as `file` lives. Throws kInvalidFormat naming the weight when its parts contradict each
 // other.
 std::vector<PackedWeight> FindPackedWeights(const ModelFile& file);
+
+// The file as a model's code sees it: each packed weight one F32 tensor, decoded into memory (4 bytes an element);
+// `file` itself if it has none. Everything that binds tensors to a model goes through here.
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file);
 
 }  // namespace apr

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "format/packed_weights.h"
 #include "model/builder.h"
 #include "model/inventory.h"
 #include "model/resolve.h"
@@ -113,6 +114,7 @@ void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
 }
 
 std::shared_ptr<const Model> Model::Load(std::shared_ptr<const ModelFile> file) {
+  file = UnpackWeights(std::move(file));
   auto model = std::make_shared<Model>();
   ResolvedConfig resolved = ResolveConfig(*file);
   model->file_ = file;

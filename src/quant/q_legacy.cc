@@ -161,13 +161,6 @@ void EncodeQ5_1(const float* x, int64_t cols, const float* /*weights*/, std::byt
   }
 }
 
-void EncodeQ8_0(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
-  auto* block = AsBlocks<BlockQ8_0>(out);
-  for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {
-    SignedBytes(x, &block[b].d, block[b].qs);
-  }
-}
-
 void EncodeQ8_1(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   auto* block = AsBlocks<BlockQ8_1>(out);
   for (int64_t b = 0; b < cols / kBlock32; ++b, x += kBlock32) {

@@ -74,7 +74,6 @@ void EncodeQ4_0(const float* x, int64_t cols, const float* weights, std::byte* o
 void EncodeQ4_1(const float* x, int64_t cols, const float* weights, std::byte* out);
 void EncodeQ5_0(const float* x, int64_t cols, const float* weights, std::byte* out);
 void EncodeQ5_1(const float* x, int64_t cols, const float* weights, std::byte* out);
-void EncodeQ8_0(const float* x, int64_t cols, const float* weights, std::byte* out);
 void EncodeQ8_1(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

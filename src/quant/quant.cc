@@ -63,7 +63,7 @@ constexpr Codec kCodecs[] = {
     {DType::kQ4_1, DecodeQ4_1, RuleOrSearch<EncodeQ4_1, &SearchEncoders::q4_1>},
     {DType::kQ5_0, DecodeQ5_0, RuleOrSearch<EncodeQ5_0, &SearchEncoders::q5_0>},
     {DType::kQ5_1, DecodeQ5_1, RuleOrSearch<EncodeQ5_1, &SearchEncoders::q5_1>},
-    {DType::kQ8_0, DecodeQ8_0, EncodeQ8_0},
+    {DType::kQ8_0, DecodeQ8_0, Searching<&SearchEncoders::q8_0>},
     {DType::kQ8_1, DecodeQ8_1, EncodeQ8_1},
     {DType::kQ2_K, DecodeQ2_K, Searching<&SearchEncoders::q2_k>},
     {DType::kQ3_K, DecodeQ3_K, Searching<&SearchEncoders::q3_k>},
@@ -161,11 +161,11 @@ void RequireFinite(DType dtype, const float* x, int64_t rows, int64_t cols) {
   constexpr int64_t kChunk = 4096;  // without a way out inside, so that the compiler vectorises it
   for (int64_t first = 0; first < count; first += kChunk) {
     const int64_t last = std::min(first + kChunk, count);
-    uint32_t largest = 0;
+    uint32_t odd = 0;
     for (int64_t i = first; i < last; ++i) {
-      largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7FFFFFFFu);
+      odd |= (std::bit_cast<uint32_t>(x[i]) & 0x7F800000u) == 0x7F800000u ? 1u : 0u;
     }
-    if (largest < 0x7F800000u) continue;
+    if (odd == 0) continue;
     const float* bad = std::find_if_not(x + first, x + last, [](float v) { return std::isfinite(v); });
     throw Error(ErrorCode::kValidationFailed,
                 fmt::format("element [{}, {}] is {}: it cannot be quantised to {}", (bad - x) / cols,

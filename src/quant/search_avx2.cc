@@ -1,6 +1,8 @@
 // The searching encoders with AVX2 lanes. See search_tile.inc.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "quant/block.h"
@@ -30,6 +32,7 @@ const SearchEncoders kAvx2Search{
     avx2::EncodeQ4_1,
     avx2::EncodeQ5_0,
     avx2::EncodeQ5_1,
+    avx2::EncodeQ8_0,
     avx2::EncodeQ2_K,
     avx2::EncodeQ3_K,
     avx2::EncodeQ4_K,

@@ -1,6 +1,8 @@
 // The searching encoders with AVX-512 lanes. See search_tile.inc.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "quant/block.h"
@@ -30,6 +32,7 @@ const SearchEncoders kAvx512Search{
     avx512::EncodeQ4_1,
     avx512::EncodeQ5_0,
     avx512::EncodeQ5_1,
+    avx512::EncodeQ8_0,
     avx512::EncodeQ2_K,
     avx512::EncodeQ3_K,
     avx512::EncodeQ4_K,

@@ -1,6 +1,8 @@
 // The searching encoders with plain C++: the definition lanes. See search_tile.inc.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "quant/block.h"
@@ -25,6 +27,7 @@ const SearchEncoders kScalarSearch{
     scalar::EncodeQ4_1,
     scalar::EncodeQ5_0,
     scalar::EncodeQ5_1,
+    scalar::EncodeQ8_0,
     scalar::EncodeQ2_K,
     scalar::EncodeQ3_K,
     scalar::EncodeQ4_K,

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "compare/bisect/bisection.h"
+#include "format/packed_weights.h"
 #include "generate/trace.h"
 
 namespace apr::bisect {

@@ -1,0 +1,191 @@
+// A model whose matrices are packed as GPTQ, AWQ, compressed-tensors or I8 with scales is the model of what they
+// decode to, bit for bit: logits, a written GGUF, a written folder.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "base/error.h"
+#include "base/float16.h"
+#include "base/json.h"
+#include "base/temp_folder.h"
+#include "exec/executor.h"
+#include "format/model_writer.h"
+#include "format/packed_weights.h"
+#include "model/export_model.h"
+#include "model/model.h"
+
+namespace apr {
+namespace {
+
+const std::string kModel = APR_SOURCE_DIR "/testdata/model/llama";
+constexpr int64_t kGroup = 16;
+
+TensorToWrite Made(const std::string& name, DType dtype, const Shape& shape, const void* data) {
+  const auto* from = static_cast<const std::byte*>(data);
+  std::vector<std::byte> bytes(from, from + *StorageBytes(dtype, shape));
+  return {name, dtype, shape, [bytes](const ByteSink& sink) { sink(bytes); }};
+}
+
+// A matrix of codes, zeros and scales, and what it means.
+struct Codes {
+  int64_t out, in, groups;
+  std::vector<uint32_t> q, zero;  // [out, in], [groups, out]
+  std::vector<uint16_t> scale;    // [groups, out], f16
+  std::vector<float> meaning;     // [out, in]
+
+  Codes(const Shape& shape, bool symmetric, std::mt19937& random) : out(shape[0]), in(shape[1]), groups(in / kGroup) {
+    for (int64_t i = 0; i < out * in; ++i) q.push_back(random() % 16);
+    for (int64_t i = 0; i < groups * out; ++i) {
+      zero.push_back(symmetric ? 8 : random() % 16);
+      scale.push_back(F32ToF16(0.01f + 0.02f * static_cast<float>(random() % 1000) / 1000));
+    }
+    for (int64_t o = 0; o < out; ++o) {
+      for (int64_t i = 0; i < in; ++i) {
+        const auto at = static_cast<size_t>(i / kGroup * out + o);
+        meaning.push_back((static_cast<float>(q[static_cast<size_t>(o * in + i)]) - static_cast<float>(zero[at])) * F16ToF32(scale[at]));
+      }
+    }
+  }
+  uint32_t At(int64_t o, int64_t i) const { return q[static_cast<size_t>(o * in + i)]; }
+  uint32_t ZeroAt(int64_t g, int64_t o) const { return zero[static_cast<size_t>(g * out + o)]; }
+};
+
+using Parts = std::vector<TensorToWrite>;
+
+Parts Gptq(const std::string& module, const Codes& c) {
+  std::vector<uint32_t> words(static_cast<size_t>(c.in / 8 * c.out)), zeros(static_cast<size_t>(c.groups * c.out / 8));
+  for (int64_t i = 0; i < c.in; ++i) {
+    for (int64_t o = 0; o < c.out; ++o) words[static_cast<size_t>(i / 8 * c.out + o)] |= c.At(o, i) << (4 * (i % 8));
+  }
+  for (int64_t g = 0; g < c.groups; ++g) {
+    for (int64_t o = 0; o < c.out; ++o) zeros[static_cast<size_t>((g * c.out + o) / 8)] |= ((c.ZeroAt(g, o) - 1) & 15) << (4 * (o % 8));
+  }
+  return {Made(module + ".qweight", DType::kI32, {c.in / 8, c.out}, words.data()), Made(module + ".qzeros", DType::kI32, {c.groups, c.out / 8}, zeros.data()),
+          Made(module + ".scales", DType::kF16, {c.groups, c.out}, c.scale.data())};
+}
+
+Parts Awq(const std::string& module, const Codes& c) {
+  constexpr int kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+  std::vector<uint32_t> words(static_cast<size_t>(c.in * c.out / 8)), zeros(static_cast<size_t>(c.groups * c.out / 8));
+  for (int64_t column = 0; column < c.out; column += 8) {
+    for (int n = 0; n < 8; ++n) {
+      for (int64_t i = 0; i < c.in; ++i) words[static_cast<size_t>((i * c.out + column) / 8)] |= c.At(column + kOrder[n], i) << (4 * n);
+      for (int64_t g = 0; g < c.groups; ++g) zeros[static_cast<size_t>((g * c.out + column) / 8)] |= c.ZeroAt(g, column + kOrder[n]) << (4 * n);
+    }
+  }
+  return {Made(module + ".qweight", DType::kI32, {c.in, c.out / 8}, words.data()), Made(module + ".qzeros", DType::kI32, {c.groups, c.out / 8}, zeros.data()),
+          Made(module + ".scales", DType::kF16, {c.groups, c.out}, c.scale.data())};
+}
+
+Parts Compressed(const std::string& module, const Codes& c) {
+  std::vector<uint32_t> words(static_cast<size_t>(c.out * c.in / 8));
+  std::vector<uint16_t> scale;
+  for (int64_t o = 0; o < c.out; ++o) {
+    for (int64_t i = 0; i < c.in; ++i) words[static_cast<size_t>((o * c.in + i) / 8)] |= c.At(o, i) << (4 * (i % 8));
+    for (int64_t g = 0; g < c.groups; ++g) scale.push_back(c.scale[static_cast<size_t>(g * c.out + o)]);
+  }
+  const int64_t shape[2] = {c.out, c.in};
+  return {Made(module + ".weight_packed", DType::kI32, {c.out, c.in / 8}, words.data()),
+          Made(module + ".weight_scale", DType::kF16, {c.out, c.groups}, scale.data()), Made(module + ".weight_shape", DType::kI64, {2}, shape)};
+}
+
+Parts Scaled(const std::string& module, Codes& c) {
+  std::vector<int8_t> bytes;
+  std::vector<float> scale;
+  for (int64_t o = 0; o < c.out; ++o) scale.push_back(F16ToF32(c.scale[static_cast<size_t>(o)]));
+  for (int64_t o = 0; o < c.out; ++o) {
+    for (int64_t i = 0; i < c.in; ++i) {
+      bytes.push_back(static_cast<int8_t>(static_cast<int>(c.At(o, i)) - 8));
+      c.meaning[static_cast<size_t>(o * c.in + i)] = static_cast<float>(bytes.back()) * scale[static_cast<size_t>(o)];
+    }
+  }
+  return {Made(module + ".weight", DType::kI8, {c.out, c.in}, bytes.data()), Made(module + ".weight_scale", DType::kF32, {c.out, 1}, scale.data())};
+}
+
+Parts Pack(const std::string& scheme, const std::string& module, Codes& codes) {
+  if (scheme == "gptq") return Gptq(module, codes);
+  if (scheme == "awq") return Awq(module, codes);
+  return scheme == "scaled" ? Scaled(module, codes) : Compressed(module, codes);
+}
+
+std::vector<float> Logits(const Model& model) {
+  const auto executor = Executor::Create(ExecutorKind::kCpu, model.bound(), {.threads = 1, .precision = Precision::kExact});
+  const std::vector<int32_t> ids = {3, 14, 15, 9, 2, 6, 53, 5};
+  const Chunk chunk{executor->NewSequence(), ids, static_cast<int64_t>(ids.size())};
+  const Tensor out = executor->Forward({&chunk, 1});
+  return {out.f32().begin(), out.f32().end()};
+}
+
+class PackedModel : public testing::TestWithParam<std::string> {
+ protected:
+  // Writes "packed" and "plain" below folder_: the same model.
+  void SetUp() override {
+    const auto original = ModelFile::Open(kModel);
+    Parts packed, plain;
+    std::mt19937 random(5);
+    for (const TensorInfo& info : original->tensors()) {
+      if (!info.name.ends_with("_proj.weight")) {
+        packed.push_back(CopyOf(original, info, info.name));
+        plain.push_back(CopyOf(original, info, info.name));
+        continue;
+      }
+      Codes codes(info.shape, GetParam() == "compressed", random);
+      for (TensorToWrite& part : Pack(GetParam(), info.name.substr(0, info.name.size() - 7), codes)) packed.push_back(std::move(part));
+      plain.push_back(Made(info.name, DType::kF32, info.shape, codes.meaning.data()));
+      ++matrices_;
+    }
+    Json config = *original->config();
+    Write("plain", plain, config);
+    config["quantization_config"] = {{"quant_method", GetParam()}, {"bits", 4}};
+    Write("packed", packed, config);
+  }
+  void Write(const std::string& name, const Parts& tensors, const Json& config) {
+    WriteSafetensorsFolder({.folder = folder_ / name, .tensors = tensors, .metadata = {}});
+    std::ofstream(folder_ / (name + "/config.json")) << config;
+  }
+  TempFolder folder_{"packed-model-test"};
+  int matrices_ = 0;
+};
+
+TEST_P(PackedModel, IsTheModelOfWhatItDecodesTo) {
+  ASSERT_EQ(matrices_, 14);
+  const auto packed = Model::Load(folder_ / "packed"), plain = Model::Load(folder_ / "plain");
+  EXPECT_EQ(packed->unread_tensors(), plain->unread_tensors());
+  EXPECT_EQ(packed->unread_keys(), plain->unread_keys());
+  EXPECT_EQ(packed->num_parameters(), plain->num_parameters());
+  const std::vector<float> expected = Logits(*plain);
+  EXPECT_NE(expected, Logits(*Model::Load(kModel))) << "the packed matrices are not those of the original";
+  EXPECT_EQ(Logits(*packed), expected);
+  ExportSafetensors(packed, {.out = folder_ / "back"});
+  EXPECT_EQ(Logits(*Model::Load(folder_ / "back")), expected);
+  EXPECT_FALSE(ModelFile::Open(folder_ / "back")->config()->contains("quantization_config")) << "nothing is quantised there";
+  ExportGguf(packed, {.out = folder_ / "back.gguf", .dtype = DType::kF32});
+  EXPECT_EQ(Logits(*Model::Load(folder_ / "back.gguf")), expected);
+}
+
+TEST_P(PackedModel, AMissingPartIsToldByName) {
+  const auto file = ModelFile::Open(folder_ / "packed");
+  const std::string lost = FindPackedWeights(*file)[0].parts[1];
+  Parts rest;
+  for (const TensorInfo& info : file->tensors()) {
+    if (info.name != lost) rest.push_back(CopyOf(file, info, info.name));
+  }
+  Write("broken", rest, *file->config());
+  if (GetParam() == "scaled") {  // a plain I8 matrix then
+    EXPECT_NE(Logits(*Model::Load(folder_ / "broken")), Logits(*Model::Load(folder_ / "packed")));
+    return;
+  }
+  try {
+    Model::Load(folder_ / "broken");
+    FAIL() << "loaded without " << lost;
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(lost), std::string::npos) << error.what();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, PackedModel, testing::Values("gptq", "awq", "compressed", "scaled"), [](const auto& p) { return p.param; });
+
+}  // namespace
+}  // namespace apr
