@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "cli/program_under_test.h"
 #include "format/model_file.h"
+#include "format/shard.h"
 
 namespace apr {
 namespace {
@@ -130,6 +131,79 @@ TEST(Shard, PartsAndBackAreTheSameBytes) {
     Ok({"unshard", whole, "-o", scratch / (std::string("whole-") + name)});
     EXPECT_EQ(ReadText(scratch / (std::string("whole-") + name)), ReadText(scratch / name)) << name;
   }
+}
+
+TEST(Convert, CompressedFilesAreTheSameModel) {
+  const ScratchFolder scratch("compress");
+  const std::string expected = Logits(kChat, scratch);
+  Ok({"convert", kChat, "-o", scratch / "plain.apr"});
+  for (const char* how : {"zstd", "zstd-max", "lz4", "none"}) {
+    const std::string out = scratch / (std::string(how) + ".apr");
+    Ok({"convert", kChat, "-o", out, "--compress", how});
+    EXPECT_EQ(Logits(out, scratch), expected) << how;
+    EXPECT_EQ(RunApr({"validate", out}).code, 0) << how;
+    if (how != std::string("none")) EXPECT_LT(fs::file_size(out), fs::file_size(scratch / "plain.apr")) << how;
+    Ok({"convert", out, "-o", out, "--force"});
+    EXPECT_EQ(ReadText(out), ReadText(scratch / "plain.apr")) << how << ": unpacked again";
+  }
+  EXPECT_EQ(RunApr({"convert", kChat, "-o", scratch / "x.gguf", "--compress", "lz4"}).code, 2);
+}
+
+TEST(Import, TakesAnotherTokenizerAndArchitecture) {
+  const ScratchFolder scratch("import");
+  fs::create_directory(scratch / "bare");
+  for (const char* name : {"config.json", "model.safetensors"}) fs::copy_file(kChat + "/" + name, scratch / (std::string("bare/") + name));
+  EXPECT_NE(RunApr({"tokenize", scratch / "bare", "The cat"}).code, 0);
+  for (const char* out : {"with.gguf", "with.apr", "with"}) {
+    Ok({"import", scratch / "bare", "-o", scratch / out, "--tokenizer", kChat + "/tokenizer.json"});
+    EXPECT_EQ(RunApr({"tokenize", scratch / out, "The cat"}).out, RunApr({"tokenize", kChat, "The cat"}).out) << out;
+  }
+  EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "x.apr", "--tokenizer", kChat + "/nothing/tokenizer.json"}).code, 3);
+  // A model whose config.json names an architecture that nobody knows.
+  WriteText(scratch / "bare/config.json", std::string(ReadText(kLlama + "/config.json")).replace(ReadText(kLlama + "/config.json").find("\"model_type\": \"llama\""), 21, "\"model_type\": \"novel\""));
+  fs::copy_file(kLlama + "/model.safetensors", scratch / "bare/model.safetensors", fs::copy_options::overwrite_existing);
+  EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "y.apr"}).code, 6);
+  EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "y.apr", "--arch", "nothing"}).code, 2);
+  Ok({"import", scratch / "bare", "-o", scratch / "y.apr", "--arch", "llama"});
+  EXPECT_EQ(Logits(scratch / "y.apr", scratch), Logits(kLlama, scratch));
+  // No config.json at all.
+  fs::remove(scratch / "bare/config.json");
+  EXPECT_NE(RunApr({"import", scratch / "bare", "-o", scratch / "z.apr"}).code, 0);
+  Ok({"import", scratch / "bare", "-o", scratch / "z.apr", "--allow-no-config"});
+  Ok({"diff", scratch / "bare", scratch / "z.apr", "--values"});
+  EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "w.apr", "--allow-no-config", "--quantize", "Q8_0"}).code, 2);
+}
+
+TEST(Import, BlocksOfQ4KStayAsTheyAre) {
+  const ScratchFolder scratch("preserve");
+  Ok({"quantize", kChat, "-s", "Q4_K_M", "-o", scratch / "q.apr"});
+  Ok({"import", scratch / "q.apr", "-o", scratch / "kept.apr", "--preserve-q4k"});
+  EXPECT_EQ(RunApr({"diff", scratch / "q.apr", scratch / "kept.apr", "--values"}).code, 0);
+  EXPECT_EQ(Logits(scratch / "kept.apr", scratch), Logits(scratch / "q.apr", scratch));
+  EXPECT_EQ(RunApr({"import", scratch / "q.apr", "-o", scratch / "x.apr", "--preserve-q4k", "--quantize", "Q8_0"}).code, 2);
+  EXPECT_EQ(RunApr({"import", scratch / "q.apr", "-o", scratch / "x", "--preserve-q4k"}).code, 2);
+}
+
+TEST(Shard, AModelInPartsIsTheModel) {
+  const ScratchFolder scratch("shards");
+  Ok({"convert", kChat, "-o", scratch / "m.apr", "--dtype", "f32"});
+  const auto file = ModelFile::Open(scratch / "m.apr");
+  const std::vector<std::string> written = ShardFile(file, {.folder = scratch / "parts", .max_bytes = 100'000});
+  ASSERT_GT(written.size(), 3u);
+  const std::string expected = Logits(scratch / "m.apr", scratch);
+  for (const std::string& way : {written[0], written[1], written.back(), scratch / "parts"}) {
+    EXPECT_EQ(Logits(way, scratch), expected) << way;
+    EXPECT_EQ(RunApr({"validate", way}).code, 0) << way;
+  }
+  Ok({"unshard", written[1], "-o", scratch / "again.apr"});
+  EXPECT_EQ(ReadText(scratch / "again.apr"), ReadText(scratch / "m.apr"));
+  // A byte of the second shard's data: told by its own checksum.
+  std::string bytes = ReadText(written[1]);
+  bytes[bytes.size() - 100] = static_cast<char>(bytes[bytes.size() - 100] ^ 1);
+  WriteText(written[1], bytes);
+  EXPECT_EQ(RunApr({"validate", written[0]}).code, 5);
+  std::filesystem::remove(written[1]);
+  EXPECT_EQ(RunApr({"inspect", written[0]}).code, 3) << "a shard is missing";
 }
 
 TEST(Merge, OfAModelWithItselfIsTheModel) {

@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <optional>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "model/plan_types.h"
 #include "tokenizer/carry.h"
 
@@ -20,6 +22,31 @@ bool EndsWith(const std::string& text, std::string_view end) {
 std::optional<DType> ParseDtype(const std::string& name) {
   if (name.empty() || name == "as-stored") return std::nullopt;
   return DTypeFromName(name);
+}
+
+AprCompression CompressionOf(const WriteModelArgs& args, Container target) {
+  if (args.compress.empty() || args.compress == "none") return AprCompression::kNone;
+  if (target != Container::kApr) throw Error(ErrorCode::kUsage, "--compress is for .apr files");
+  if (args.compress == "lz4") return AprCompression::kLz4;
+  return args.compress == "zstd" ? AprCompression::kZstd : AprCompression::kZstdMax;
+}
+
+// The tokenizer that --tokenizer names, else the source's.
+CarriedTokenizer TokenizerFor(const Model& model, const WriteModelArgs& args, Container target) {
+  if (args.tokenizer.empty()) return CarryTokenizer(model.file(), target, model.config().vocab_size);
+  const std::filesystem::path path(args.tokenizer);
+  if (path.filename() != "tokenizer.json") throw Error(ErrorCode::kUsage, "--tokenizer takes a file tokenizer.json", {.file = args.tokenizer});
+  const std::string text(AsText(MappedFile::Open(path.string())->bytes()));
+  const ModelFile folder({.container = Container::kSafetensors, .path = path.parent_path().empty() ? "." : path.parent_path().string(), .format_version = "",
+                          .files = {}, .tensors = {}, .metadata = {}, .config = nullptr, .warnings = {}, .storage = {}});
+  if (target != Container::kSafetensors) return CarryTokenizer(folder, target, model.config().vocab_size);
+  if (model.file().Companion("tokenizer.json")) throw Error(ErrorCode::kUsage, "--tokenizer: the source folder has a tokenizer, whose files are copied", {.file = args.tokenizer});
+  CarriedTokenizer out;
+  out.files.emplace_back("tokenizer.json", text);
+  if (const auto beside = folder.Companion("tokenizer_config.json")) {
+    out.files.emplace_back("tokenizer_config.json", std::string(AsText(MappedFile::Open(*beside)->bytes())));
+  }
+  return out;
 }
 
 }  // namespace
@@ -50,12 +77,13 @@ Container TargetOf(const WriteModelArgs& args) {
 ExportReport WriteModel(const std::shared_ptr<const Model>& model, const WriteModelArgs& args, Console& console, TensorSource tensors) {
   const Container target = TargetOf(args);
   for (const std::string& name : model->unread_tensors()) console.Warn("tensor " + name + " is not used by the model and was not written");
-  CarriedTokenizer tokenizer = CarryTokenizer(model->file(), target, model->config().vocab_size);
+  CarriedTokenizer tokenizer = TokenizerFor(*model, args, target);
   for (const std::string& warning : tokenizer.warnings) console.Warn(warning);
   ExportOptions options{.out = args.out,
                         .dtype = ParseDtype(args.dtype),
                         .tensors = std::move(tensors),
                         .max_shard_bytes = args.max_shard_mb * 1'000'000,
+                        .compression = CompressionOf(args, target),
                         .overwrite = args.force ? Overwrite::kAllow : Overwrite::kRefuse,
                         .companions = std::move(tokenizer.files),
                         .metadata = tokenizer.metadata.list()};

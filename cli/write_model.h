@@ -18,6 +18,8 @@ struct WriteModelArgs {
   std::string mix;                // instead of dtype: a type or mix by name
   std::vector<std::string> tensor_types;  // REGEX=TYPE
   std::string imatrix;
+  std::string tokenizer;          // a tokenizer.json in place of the source's; empty: the source's
+  std::string compress;           // .apr: "none", "zstd", "zstd-max", "lz4"; empty: none
   std::string out;
   uint64_t max_shard_mb = 5000;
   int threads = 0;                // 0: every processor

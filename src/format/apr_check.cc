@@ -77,7 +77,11 @@ void CheckAprModelShapes(const ModelFile& file) {
 }
 
 void ValidateApr(const ModelFile& file, std::span<const KnownCrc> known) {
-  APR_CHECK(file.container() == Container::kApr && file.files().size() == 1);
+  APR_CHECK(file.container() == Container::kApr);
+  if (file.files().size() > 1) {
+    for (const auto& shard : file.files()) ValidateApr(*ModelFile::FromMapped(shard));
+    return;
+  }
   const MappedFile& mapped = *file.files()[0];
   const Bytes bytes = mapped.bytes();
   uint64_t end = LoadLe<uint64_t>(bytes.data() + 32);  // data_offset, checked when it was opened

@@ -19,7 +19,14 @@ bool LooksLikeOtherMagic(Bytes bytes);  // a known magic that is no safetensors 
 // decompressed into memory, at most as much as its size makes plausible. Throws kInvalidFormat.
 void ReadApr(const std::shared_ptr<const MappedFile>& file, ModelFileParts* parts);
 
-// The whole file against its footer: the checksum, and that nothing follows it. Reads every byte. For
+// One shard of several (metadata `sharding`) becomes the whole model: the others lie beside it, named
+// <stem>-0000i-of-0000N.apr. Metadata are the first shard's. Throws kNotFound, kInvalidFormat.
+void JoinAprShards(ModelFileParts* parts);
+// Path of the first shard that a manifest of .apr shards names. Throws kInvalidFormat.
+std::string FirstAprShard(const std::string& manifest);
+inline constexpr std::string_view kAprManifestEnd = ".manifest.json";
+
+// The whole file, or each of its shards, against its footer: the checksum, and that nothing follows it. Reads every byte. For
 // container() == kApr. `known`: checksums of ranges of the file that somebody has read already, ascending. Throws
 // kInvalidFormat.
 void ValidateApr(const ModelFile& file, std::span<const KnownCrc> known = {});

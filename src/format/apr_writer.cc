@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "format/apr_header.h"
 #include "format/apr_metadata.h"
+#include "format/apr_output.h"
 #include "format/model_writer.h"
 #include "format/tensor_writer.h"
 
@@ -80,7 +81,8 @@ AprHeader PlanHeader(const AprWriteArgs& args, size_t metadata_bytes, size_t ind
   }
   AprHeader header;
   header.flags = static_cast<uint16_t>(
-      (args.flags & ~(kAprLz4 | kAprZstd | kAprEncrypted | kAprColumnMajor)) | kAprRowMajor);
+      (args.flags & ~(kAprLz4 | kAprZstd | kAprEncrypted | kAprColumnMajor)) | kAprRowMajor |
+      (args.compression == AprCompression::kNone ? 0 : args.compression == AprCompression::kLz4 ? kAprLz4 : kAprZstd));
   header.tensor_count = static_cast<uint32_t>(args.tensors.size());
   header.metadata_size = static_cast<uint32_t>(metadata_bytes);
   header.index_offset = kAprHeaderBytes + AlignUp(metadata_bytes, kAprAlignment);
@@ -90,31 +92,6 @@ AprHeader PlanHeader(const AprWriteArgs& args, size_t metadata_bytes, size_t ind
   }
   return header;
 }
-
-// Appends to a file and keeps the checksum of everything so far.
-class ChecksummedOutput {
- public:
-  ChecksummedOutput(const std::string& path, Overwrite overwrite) : file_(path, overwrite) {}
-
-  void Write(Bytes bytes) {
-    crc_ = Crc32(bytes, crc_);
-    file_.Write(bytes);
-  }
-  void Pad() {
-    static constexpr std::byte kZeros[kAprAlignment] = {};
-    Write(Bytes(kZeros, AlignUp(file_.size(), kAprAlignment) - file_.size()));
-  }
-  void Finish() {
-    char footer[4];
-    StoreLe(footer, crc_);
-    file_.Write(std::string_view(footer, sizeof footer));
-    file_.Commit();
-  }
-
- private:
-  OutputFile file_;
-  uint32_t crc_ = 0;
-};
 
 }  // namespace
 
@@ -126,7 +103,9 @@ void WriteApr(const AprWriteArgs& args) {
                       .param_count = layout.param_count});
   const std::string index = FormatIndex(args, layout);
   const AprHeader header = PlanHeader(args, metadata.size(), index.size());
-  ChecksummedOutput out(args.path, args.overwrite);
+  uint64_t data = 0;
+  for (const uint64_t size : layout.sizes) data += AlignUp(size, kAprAlignment);
+  AprOutput out(args.path, args.overwrite, args.compression, header.data_offset + data + 4);
   out.Write(EncodeAprHeader(header));
   out.Write(AsBytes(metadata));
   out.Pad();

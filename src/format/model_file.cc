@@ -155,7 +155,8 @@ std::shared_ptr<const ModelFile> ModelFile::Open(const std::string& argument) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) OpenFolder(path, &parts);
   else if (IsIndexJson(path)) ReadSafetensorsSharded(path, &parts);
-  else ReadByContent(MappedFile::Open(path), &parts);
+  else ReadByContent(MappedFile::Open(path.ends_with(kAprManifestEnd) ? FirstAprShard(path) : path), &parts);
+  if (parts.container == Container::kApr) JoinAprShards(&parts);
   if (parts.container == Container::kGguf) JoinGgufSplits(&parts);
   const std::string folder = fs::is_directory(path, ignored) ? path : fs::path(path).parent_path().string();
   if (parts.container == Container::kSafetensors) ReadConfig(&parts, folder);

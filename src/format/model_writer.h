@@ -60,6 +60,10 @@ void WriteGguf(const std::string& path, const std::vector<TensorToWrite>& tensor
 // Order of the tensors' bytes in an .apr file; its index is always sorted by name.
 enum class AprOrder { kByName, kAsGiven };
 
+// What everything after the header of an .apr file is packed by. A compressed file has to be unpacked into memory
+// to be read; LZ4 holds at most 2 GB.
+enum class AprCompression { kNone, kLz4, kZstd, kZstdMax };
+
 struct AprWriteArgs {
   std::string path;
   std::vector<TensorToWrite> tensors;
@@ -68,7 +72,8 @@ struct AprWriteArgs {
   // whatever is given. Type::kJson values are written as they stand.
   MetaList metadata;
   AprOrder order = AprOrder::kByName;
-  uint16_t flags = 0;  // hints to carry over; ROW_MAJOR is set, compression is cleared
+  uint16_t flags = 0;  // hints to carry over; ROW_MAJOR is set, compression follows the next field
+  AprCompression compression = AprCompression::kNone;
   Overwrite overwrite = Overwrite::kRefuse;
 };
 void WriteApr(const AprWriteArgs& args);

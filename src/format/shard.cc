@@ -10,13 +10,12 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "format/apr_header.h"
+#include "format/apr_reader.h"
 
 namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::string_view kManifestEnd = ".manifest.json";
 
 std::vector<std::vector<const TensorInfo*>> Partition(const ModelFile& file, uint64_t max_bytes) {
   std::vector<std::vector<const TensorInfo*>> out(1);
@@ -99,7 +98,7 @@ std::vector<std::string> ShardApr(const std::shared_ptr<const ModelFile>& file, 
   }
   const Json manifest = {{"version", "2.0"}, {"shard_count", parts.size()}, {"total_size", total}, {"tensor_count", file->tensors().size()},
                          {"shards", shards}, {"weight_map", map}};
-  written.push_back(args.folder + "/" + args.stem + std::string(kManifestEnd));
+  written.push_back(args.folder + "/" + args.stem + std::string(kAprManifestEnd));
   WriteTextFile(written.back(), DumpJson(manifest) + "\n", args.overwrite);
   return written;
 }
@@ -137,7 +136,7 @@ std::vector<Shard> OpenShards(const std::string& path) {
     // A manifest has no say in files outside its folder.
     if (name.empty() || name.find('/') != std::string::npos || name == "..") BadManifest(path, "'" + name + "' is no file name");
     const std::string shard = (fs::path(path).parent_path() / name).string();
-    out.push_back({shard, ModelFile::Open(shard)});
+    out.push_back({shard, ModelFile::FromMapped(MappedFile::Open(shard))});  // this one alone
     if (entry.contains("size") && entry["size"].is_number_unsigned() && entry["size"].get<uint64_t>() != out.back().file->total_bytes()) {
       BadManifest(shard, fmt::format("has {} bytes, the manifest says {}", out.back().file->total_bytes(), entry["size"].get<uint64_t>()));
     }
@@ -178,7 +177,7 @@ std::vector<std::string> ShardFile(std::shared_ptr<const ModelFile> file, const 
 }
 
 void UnshardFile(const std::string& path, const std::string& out, Overwrite overwrite) {
-  if (path.ends_with(kManifestEnd)) return UnshardApr(path, out, overwrite);
+  if (path.ends_with(kAprManifestEnd)) return UnshardApr(path, out, overwrite);
   const auto file = ModelFile::Open(path);
   std::vector<TensorToWrite> tensors;
   for (const TensorInfo& info : file->tensors()) tensors.push_back(CopyOf(file, info, info.name));
@@ -187,7 +186,9 @@ void UnshardFile(const std::string& path, const std::string& out, Overwrite over
     case Container::kGguf: return WriteGguf(out, tensors, metadata.list(), overwrite);
     case Container::kSafetensors: return WriteSafetensors(out, std::move(tensors), file->metadata(), overwrite);
     case Container::kApr:
-      throw Error(ErrorCode::kUsage, "one .apr file is no set of shards: give the manifest", {.file = path});
+      if (file->files().size() < 2) throw Error(ErrorCode::kUsage, "one .apr file is no set of shards: give the manifest or a shard", {.file = path});
+      return WriteApr({.path = out, .tensors = std::move(tensors), .metadata = metadata.list(),
+                       .flags = static_cast<uint16_t>(FlagsOf(*file) & ~kAprSharded), .overwrite = overwrite});
   }
 }
 

@@ -92,7 +92,8 @@ ExportReport ExportApr(std::shared_ptr<const Model> model, const ExportOptions& 
   }
   const uint64_t count = tensors.size();
   const uint16_t flags = Flags(tensors, options.metadata);
-  WriteApr({.path = options.out, .tensors = std::move(tensors), .metadata = metadata.list(), .flags = flags, .overwrite = options.overwrite});
+  WriteApr({.path = options.out, .tensors = std::move(tensors), .metadata = metadata.list(), .flags = flags, .compression = options.compression,
+            .overwrite = options.overwrite});
   return {.files = {options.out}, .tensors = count};
 }
 

@@ -26,6 +26,7 @@ struct ExportOptions {
   EncodeContext encode;              // threads, importance; the container is filled in
   std::string mix;                   // GGUF: name of the mix, for general.file_type; empty: by the types
   uint64_t max_shard_bytes = 5'000'000'000;
+  AprCompression compression = AprCompression::kNone;  // .apr
   Overwrite overwrite = Overwrite::kRefuse;
   // Further files, name and text: what a container keeps inside and a folder beside the weights.
   std::vector<std::pair<std::string, std::string>> companions;
