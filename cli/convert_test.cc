@@ -40,12 +40,12 @@ TEST(Convert, AnyContainerToAnyOther) {
   Ok({"convert", scratch / "d.apr", "-o", scratch / "e.gguf"});
   Ok({"convert", scratch / "e.gguf", "-o", scratch / "f"});
   for (const char* name : {"a.gguf", "b.apr", "c", "d.apr", "e.gguf", "f"}) {
-    EXPECT_EQ(Logits(scratch / name, scratch), expected) << name;
+    EXPECT_TRUE(Logits(scratch / name, scratch) == expected) << name;
     EXPECT_EQ(RunApr({"tokenize", scratch / name, "The cat sat"}).out, text) << name;
   }
   // Twice the same input gives the same bytes.
   Ok({"convert", scratch / "a.gguf", "-o", scratch / "b2.apr"});
-  EXPECT_EQ(ReadText(scratch / "b.apr"), ReadText(scratch / "b2.apr"));
+  EXPECT_TRUE(ReadText(scratch / "b.apr") == ReadText(scratch / "b2.apr"));
 }
 
 TEST(Convert, TemplateAndSettingsTravel) {
@@ -54,7 +54,7 @@ TEST(Convert, TemplateAndSettingsTravel) {
   Ok({"convert", scratch / "a.gguf", "-o", scratch / "b"});
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
     if (!fs::exists(kChat + "/" + name)) continue;
-    EXPECT_EQ(ReadText(kChat + "/" + name), ReadText(scratch / (std::string("b/") + name))) << name;
+    EXPECT_TRUE(ReadText(kChat + "/" + name) == ReadText(scratch / (std::string("b/") + name))) << name;
   }
   const std::string messages = scratch / "messages.json";
   WriteText(messages, R"([{"role": "user", "content": "hello"}])");
@@ -93,7 +93,7 @@ TEST(Quantize, PlanAndResultAgree) {
   EXPECT_EQ(file->Meta("general.file_type")->AsInt(), 17);
   // One thread or several: the same bytes.
   Ok({"quantize", kQwen, "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "-o", scratch / "one.gguf", "--threads", "1"});
-  EXPECT_EQ(ReadText(scratch / "q.gguf"), ReadText(scratch / "one.gguf"));
+  EXPECT_TRUE(ReadText(scratch / "q.gguf") == ReadText(scratch / "one.gguf"));
   // From a GGUF, tensor by tensor.
   Ok({"convert", kQwen, "-o", scratch / "f.gguf"});
   Ok({"quantize", scratch / "f.gguf", "-s", "Q5_K_M", "--tensor-type", "attn_k=Q8_0", "-o", scratch / "g.gguf"});
@@ -111,9 +111,9 @@ TEST(Stamp, ChangesWhatIsSaidAndNothingElse) {
   Ok({"convert", kChat, "-o", scratch / "a.apr"});
   Ok({"stamp", scratch / "a.apr", "--license", "apache-2.0", "--data-source", "made up", "-o", scratch / "b.apr"});
   Ok({"stamp", scratch / "b.apr", "--license", "apache-2.0", "--data-source", "made up", "-o", scratch / "c.apr"});
-  EXPECT_EQ(ReadText(scratch / "b.apr"), ReadText(scratch / "c.apr"));
+  EXPECT_TRUE(ReadText(scratch / "b.apr") == ReadText(scratch / "c.apr"));
   EXPECT_EQ(ModelFile::Open(scratch / "b.apr")->Meta("license")->AsString(), "apache-2.0");
-  EXPECT_EQ(Logits(scratch / "b.apr", scratch), Logits(kChat, scratch));
+  EXPECT_TRUE(Logits(scratch / "b.apr", scratch) == Logits(kChat, scratch));
   EXPECT_EQ(RunApr({"stamp", scratch / "a.apr", "-o", scratch / "d.apr"}).code, 2) << "an empty patch";
 }
 
@@ -129,7 +129,7 @@ TEST(Shard, PartsAndBackAreTheSameBytes) {
     const Json files = made.Document()["files"];
     const std::string whole = name == std::string("m.apr") ? files.back() : files.front();
     Ok({"unshard", whole, "-o", scratch / (std::string("whole-") + name)});
-    EXPECT_EQ(ReadText(scratch / (std::string("whole-") + name)), ReadText(scratch / name)) << name;
+    EXPECT_TRUE(ReadText(scratch / (std::string("whole-") + name)) == ReadText(scratch / name)) << name;
   }
 }
 
@@ -137,14 +137,16 @@ TEST(Convert, CompressedFilesAreTheSameModel) {
   const ScratchFolder scratch("compress");
   const std::string expected = Logits(kChat, scratch);
   Ok({"convert", kChat, "-o", scratch / "plain.apr"});
+  Ok({"convert", scratch / "plain.apr", "-o", scratch / "again.apr"});
   for (const char* how : {"zstd", "zstd-max", "lz4", "none"}) {
     const std::string out = scratch / (std::string(how) + ".apr");
     Ok({"convert", kChat, "-o", out, "--compress", how});
-    EXPECT_EQ(Logits(out, scratch), expected) << how;
+    EXPECT_TRUE(Logits(out, scratch) == expected) << how;
     EXPECT_EQ(RunApr({"validate", out}).code, 0) << how;
-    if (how != std::string("none")) EXPECT_LT(fs::file_size(out), fs::file_size(scratch / "plain.apr")) << how;
+    const bool smaller = fs::file_size(out) < fs::file_size(scratch / "plain.apr");
+    EXPECT_EQ(smaller, how != std::string("none")) << how;
     Ok({"convert", out, "-o", out, "--force"});
-    EXPECT_EQ(ReadText(out), ReadText(scratch / "plain.apr")) << how << ": unpacked again";
+    EXPECT_TRUE(ReadText(out) == ReadText(scratch / "again.apr")) << how << ": unpacked again";
   }
   EXPECT_EQ(RunApr({"convert", kChat, "-o", scratch / "x.gguf", "--compress", "lz4"}).code, 2);
 }
@@ -165,7 +167,7 @@ TEST(Import, TakesAnotherTokenizerAndArchitecture) {
   EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "y.apr"}).code, 6);
   EXPECT_EQ(RunApr({"import", scratch / "bare", "-o", scratch / "y.apr", "--arch", "nothing"}).code, 2);
   Ok({"import", scratch / "bare", "-o", scratch / "y.apr", "--arch", "llama"});
-  EXPECT_EQ(Logits(scratch / "y.apr", scratch), Logits(kLlama, scratch));
+  EXPECT_TRUE(Logits(scratch / "y.apr", scratch) == Logits(kLlama, scratch));
   // No config.json at all.
   fs::remove(scratch / "bare/config.json");
   EXPECT_NE(RunApr({"import", scratch / "bare", "-o", scratch / "z.apr"}).code, 0);
@@ -179,7 +181,7 @@ TEST(Import, BlocksOfQ4KStayAsTheyAre) {
   Ok({"quantize", kChat, "-s", "Q4_K_M", "-o", scratch / "q.apr"});
   Ok({"import", scratch / "q.apr", "-o", scratch / "kept.apr", "--preserve-q4k"});
   EXPECT_EQ(RunApr({"diff", scratch / "q.apr", scratch / "kept.apr", "--values"}).code, 0);
-  EXPECT_EQ(Logits(scratch / "kept.apr", scratch), Logits(scratch / "q.apr", scratch));
+  EXPECT_TRUE(Logits(scratch / "kept.apr", scratch) == Logits(scratch / "q.apr", scratch));
   EXPECT_EQ(RunApr({"import", scratch / "q.apr", "-o", scratch / "x.apr", "--preserve-q4k", "--quantize", "Q8_0"}).code, 2);
   EXPECT_EQ(RunApr({"import", scratch / "q.apr", "-o", scratch / "x", "--preserve-q4k"}).code, 2);
 }
@@ -192,11 +194,11 @@ TEST(Shard, AModelInPartsIsTheModel) {
   ASSERT_GT(written.size(), 3u);
   const std::string expected = Logits(scratch / "m.apr", scratch);
   for (const std::string& way : {written[0], written[1], written.back(), scratch / "parts"}) {
-    EXPECT_EQ(Logits(way, scratch), expected) << way;
+    EXPECT_TRUE(Logits(way, scratch) == expected) << way;
     EXPECT_EQ(RunApr({"validate", way}).code, 0) << way;
   }
   Ok({"unshard", written[1], "-o", scratch / "again.apr"});
-  EXPECT_EQ(ReadText(scratch / "again.apr"), ReadText(scratch / "m.apr"));
+  EXPECT_TRUE(ReadText(scratch / "again.apr") == ReadText(scratch / "m.apr"));
   // A byte of the second shard's data: told by its own checksum.
   std::string bytes = ReadText(written[1]);
   bytes[bytes.size() - 100] = static_cast<char>(bytes[bytes.size() - 100] ^ 1);
@@ -211,7 +213,7 @@ TEST(Merge, OfAModelWithItselfIsTheModel) {
   const std::string expected = Logits(kLlama, scratch);
   for (const char* strategy : {"average", "slerp"}) {
     Ok({"merge", kLlama, kLlama, "--strategy", strategy, "-o", scratch / strategy});
-    EXPECT_EQ(Logits(scratch / strategy, scratch), expected) << strategy;
+    EXPECT_TRUE(Logits(scratch / strategy, scratch) == expected) << strategy;
   }
   EXPECT_EQ(RunApr({"merge", kLlama, kChat, "-o", scratch / "x"}).code, 6) << "models of different sizes";
   EXPECT_EQ(RunApr({"merge", kLlama, kLlama, "--strategy", "ties", "-o", scratch / "x"}).code, 2) << "no base model";

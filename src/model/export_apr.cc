@@ -21,6 +21,8 @@ constexpr std::string_view kOtherSpelling[] = {
     "max_position_embeddings", "rms_norm_eps", "rope_theta", "bos_token_id", "eos_token_id", "pad_token_id",
     "num_local_experts", "n_routed_experts", "quantization_config"};
 
+constexpr std::string_view kWrittenAnew[] = {"quantiz", "tokenizer", "chat_template", "apr.file.", "shard", "checksum"};
+
 // Types that both readers of the older system know; the others have codes that mean something else to one.
 DType AsStored(DType stored) {
   for (const DType known : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_K, DType::kQ6_K, DType::kAprQ4, DType::kAprQ8}) {
@@ -64,6 +66,17 @@ void Configuration(const Model& model, MetaBuilder& out) {
   }
 }
 
+// Keys of another .apr that nothing here spells stay: its author's notes, settings without effect. Not what is told of
+// its bytes and its tokenizer, which are written anew.
+void CarryNotes(const ModelFile& file, MetaBuilder& out) {
+  if (file.container() != Container::kApr) return;
+  for (const auto& [key, value] : file.metadata()) {
+    const bool anew = std::any_of(std::begin(kWrittenAnew), std::end(kWrittenAnew), [&key = key](std::string_view s) { return key.starts_with(s); });
+    const bool there = std::any_of(out.list().begin(), out.list().end(), [&key = key](const auto& entry) { return entry.first == key; });
+    if (!anew && !there) out.Set(key, value);
+  }
+}
+
 uint16_t Flags(const std::vector<TensorToWrite>& tensors, const MetaList& metadata) {
   uint16_t flags = kAprRowMajor;
   for (const TensorToWrite& tensor : tensors) {
@@ -90,6 +103,7 @@ ExportReport ExportApr(std::shared_ptr<const Model> model, const ExportOptions& 
   for (const MetaList* list : {&provenance.list(), &options.metadata}) {
     for (const auto& [key, value] : *list) metadata.Set(key, value);
   }
+  CarryNotes(model->file(), metadata);
   const uint64_t count = tensors.size();
   const uint16_t flags = Flags(tensors, options.metadata);
   WriteApr({.path = options.out, .tensors = std::move(tensors), .metadata = metadata.list(), .flags = flags, .compression = options.compression,

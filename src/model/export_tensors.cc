@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "format/apr_header.h"
 #include "model/encode_stream.h"
 #include "op/context.h"
 #include "quant/quant.h"
@@ -75,7 +76,8 @@ std::vector<float> ReadVector(const RowMap& rows, double add) {
 
 bool CanCopyRows(const Job& job) {
   if (job.transposed || job.add != 0 || job.cols == 1) return false;
-  const std::optional<uint64_t> bytes = StorageBytes(job.dtype, Shape{1, job.cols});
+  const Shape row{1, job.cols};
+  const std::optional<uint64_t> bytes = job.context->container == Container::kApr ? AprStorageBytes(job.dtype, row) : StorageBytes(job.dtype, row);
   if (!bytes || job.dtype == DType::kAprQ4 || job.dtype == DType::kAprQ8) return false;
   return std::all_of(job.matrices.begin(), job.matrices.end(), [&](const RowMap& rows) {
     return std::all_of(rows.begin(), rows.end(), [&](const RowSource& s) {
