@@ -150,6 +150,7 @@ int Run(const HexArgs& args, Console& console) {
     if (looks_at_tensors || args.list || !args.tensor.empty()) {
       throw Error(ErrorCode::kUsage, "a captured stage has no tensors by name: --header or --raw", {.file = args.file});
     }
+    ReadStageFile(args.file);  // one that its reader refuses is refused here too: --raw shows its bytes
     return Header(args, "aprt", *MappedFile::Open(args.file), console);
   }
   const auto file = ModelFile::Open(args.file);

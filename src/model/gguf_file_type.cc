@@ -8,13 +8,13 @@
 namespace apr {
 namespace {
 
-struct Row {
+struct FileType {
   std::string_view mix;
   uint32_t number;
   DType dtype;  // of most tensors
 };
 // llama.cpp include/llama.h, enum llama_ftype. For a type with several mixes the first row is its name.
-constexpr Row kRows[] = {
+constexpr FileType kFileTypes[] = {
     {"F32", 0, DType::kF32},         {"F16", 1, DType::kF16},         {"Q4_0", 2, DType::kQ4_0},
     {"Q4_1", 3, DType::kQ4_1},       {"Q8_0", 7, DType::kQ8_0},       {"Q5_0", 8, DType::kQ5_0},
     {"Q5_1", 9, DType::kQ5_1},       {"Q2_K", 10, DType::kQ2_K},      {"Q3_K_M", 12, DType::kQ3_K},
@@ -30,7 +30,7 @@ constexpr Row kRows[] = {
 }  // namespace
 
 std::optional<uint32_t> GgufFileTypeOf(std::string_view mix) {
-  for (const Row& row : kRows) {
+  for (const FileType& row : kFileTypes) {
     if (row.mix == mix) return row.number;
   }
   return std::nullopt;
@@ -45,8 +45,8 @@ uint32_t GgufFileType(const std::vector<TensorToWrite>& tensors) {
   for (const auto& [dtype, count] : elements) {
     if (count > elements[most]) most = dtype;
   }
-  const auto row = std::find_if(std::begin(kRows), std::end(kRows), [&](const Row& r) { return r.dtype == most; });
-  return row == std::end(kRows) ? 0 : row->number;
+  const auto row = std::find_if(std::begin(kFileTypes), std::end(kFileTypes), [&](const FileType& r) { return r.dtype == most; });
+  return row == std::end(kFileTypes) ? 0 : row->number;
 }
 
 bool IsQuantisedGguf(const std::vector<TensorToWrite>& tensors) {

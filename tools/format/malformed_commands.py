@@ -75,8 +75,9 @@ stamp M --license mit -o O.apr
 shard M -o O.d
 unshard M -o O.gguf
 """.strip().splitlines()]
-# What a command may say instead of 4 of a file that no reader opens: a stage file is no model, a verdict of two sides.
-VERDICTS = {"bisect": {4, 5, 12}, "unshard": {2, 4, 5}, "stamp": {4, 5}}
+# What a command may say instead of 4 of a file that no reader opens: a stage file is no model, a verdict of two sides,
+# a template that a safetensors file does not hold.
+VERDICTS = {"template": {2, 3, 4}, "bisect": {4, 5, 12}, "unshard": {2, 4, 5}, "stamp": {4, 5}}
 
 
 def arguments(command, path, out, messages):
