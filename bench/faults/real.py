@@ -209,18 +209,44 @@ def two(*plants):
 
 
 def gemma3_faults():
+    down, up, gate = "mlp.down_proj", "mlp.up_proj", "mlp.gate_proj"
+    o, k, q, v = (f"self_attn.{part}_proj" for part in "okqv")
+    tokens = lambda causes, key: Expect(phase=["tokens"], causes=causes, key=key)
+    layers = ["full_attention" if i in (2, 5, 11, 17) else "sliding_attention" for i in range(18)]
     return [
         Fault("theta", "gguf", lambda g: g.number("gemma3.rope.freq_base", 10000.0), config(["rope_theta"], ["q_post_rope"], ["rope_theta"], layer=[5])),
         Fault("window", "gguf", lambda g: g.number("gemma3.attention.sliding_window", 256), config(["sliding_window"], ["attn_softmax"], ["sliding_window"])),
+        Fault("eps", "gguf", lambda g: g.number("gemma3.attention.layer_norm_rms_epsilon", 1e-3), config(["norm_eps"], ["attn_norm"], ["rms_norm_eps"])),
         Fault("norms", "gguf", lambda g: patched(g.rows("blk.3.attn_norm.weight"), g.rows("blk.3.attn_norm.weight") - 1),
               weights(["norm_offset"], [name(3, "input_layernorm")], ["attn_norm"], 3)),
         Fault("q-norm", "gguf", lambda g: patched(g.rows("blk.0.attn_q_norm.weight"), g.rows("blk.0.attn_q_norm.weight") + 1),
               weights(["norm_offset"], [name(0, "self_attn.q_norm")], ["q_norm"], 0)),
-        Fault("zeroed", "gguf", lambda g: patched(g.rows("blk.9.ffn_down.weight"), 0), weights(["zeroed_tensor"], [name(9, "mlp.down_proj")], ["ffn_out"], 9)),
+        Fault("post-norm", "gguf", lambda g: patched(g.rows("blk.14.post_ffw_norm.weight"), g.rows("blk.14.post_ffw_norm.weight") - 1),
+              weights(["norm_offset"], [name(14, "post_feedforward_layernorm")], ["post_ffn_norm"], 14)),
+        Fault("zeroed", "gguf", lambda g: patched(g.rows("blk.9.ffn_down.weight"), 0), weights(["zeroed_tensor"], [name(9, down)], ["ffn_out"], 9)),
+        Fault("scaled", "gguf", lambda g: g.scale("blk.11.attn_output.weight", 0.5, fields=(0, 2)), weights(["scaled_tensor"], [name(11, o)], ["attn_out"], 11)),
+        Fault("nan-scale", "gguf", lambda g: g.scale("blk.7.ffn_up.weight", float("nan"), slice(640, 660)), weights(["nan_block_scale"], [name(7, up)], ["ffn_up"], 7)),
+        Fault("corrupt", "gguf", lambda g: g.scale("blk.2.attn_q.weight", 300, [5, 777, 4001]), weights(["corrupt_values"], [name(2, q)], ["qkv_matmul"], 2)),
+        Fault("gate-up", "gguf", lambda g: g.swap([("blk.16.ffn_gate.weight", "blk.16.ffn_up.weight")]),
+              weights(["swapped_tensors"], [name(16, gate), name(16, up)], ["ffn_gate"], 16)),
+        Fault("rows", "gguf", lambda g: g.order("blk.13.ffn_gate.weight", numpy.roll(numpy.arange(2048), 1)), weights(["shifted_rows"], [name(13, gate)], ["ffn_gate"], 13)),
+        Fault("eos", "gguf", lambda g: g.number("tokenizer.ggml.eos_token_id", 3), tokens(["eos_id"], ["eos_token_id"])),
+        Fault("bos", "gguf", lambda g: g.number("tokenizer.ggml.add_bos_token", 0), tokens(["bos_missing"], ["bos_token_id", "add_bos_token"])),
         Fault("scale", "folder", lambda f: f.settings(query_pre_attn_scalar=128), config(["attention_scale"], ["attn_scores"], ["query_pre_attn_scalar"])),
+        Fault("softcap", "folder", lambda f: f.settings(attn_logit_softcapping=50.0), config(["attention_softcap"], ["attn_scores"], ["attn_logit_softcapping"])),
+        Fault("logit-softcap", "folder", lambda f: f.settings(final_logit_softcapping=30.0), config(["logit_softcap"], ["lm_head"], ["final_logit_softcapping"], layer=[None])),
+        Fault("local-theta", "folder", lambda f: f.settings(rope_local_base_freq=1000000.0), config(["rope_theta"], ["q_post_rope"])),
+        Fault("window-layers", "folder", lambda f: f.settings(layer_types=layers),
+              config(["sliding_window", "rope_theta", "rope_layers"], ["q_post_rope", "attn_softmax"], ["layer_types"], layer=[2])),
         Fault("activation", "folder", lambda f: f.settings(hidden_activation="gelu", hidden_act="gelu"), config(["activation"], ["ffn_silu"])),
-        Fault("permuted", "folder", lambda f: f.edit(name(2, "self_attn.k_proj"), lambda t: t[models.swap_pairs_to_halves(1, len(t))]),
-              weights(["rope_permutation"], [name(2, "self_attn.k_proj")], ["qkv_matmul"], 2)),
+        Fault("kv-heads", "folder", lambda f: f.settings(num_key_value_heads=4), config(["kv_head_count"], ["qkv_matmul"], ["num_key_value_heads"])),
+        Fault("permuted", "folder", lambda f: f.edit(name(2, k), lambda t: t[models.swap_pairs_to_halves(1, len(t))]), weights(["rope_permutation"], [name(2, k)], ["qkv_matmul"], 2)),
+        Fault("transposed", "folder", lambda f: f.edit(name(8, o), lambda t: numpy.ascontiguousarray(t.T).reshape(t.shape)), weights(["transposed"], [name(8, o)], ["attn_out"], 8)),
+        Fault("k-v", "folder", lambda f: f.swap([(name(12, k), name(12, v))]), weights(["swapped_tensors"], [name(12, k), name(12, v)], ["qkv_matmul"], 12)),
+        Fault("layer-order", "folder", lambda f: f.swap([(n, n.replace("layers.6.", "layers.7.")) for n in f.header if "layers.6." in n]),
+              weights(["layer_order"], ["model.layers.6"], ["attn_norm"], 6)),
+        Fault("eps-and-scaled", "folder", two(lambda f: f.settings(rms_norm_eps=1e-3), lambda f: f.edit(name(15, down), lambda t: t * 3)),
+              dataclasses.replace(config(["norm_eps"], ["attn_norm"], ["rms_norm_eps"]), also=[{"causes": ["scaled_tensor"], "layer": 15}])),
     ]  # fmt: skip
 
 

@@ -146,7 +146,7 @@ SlotTable BindSlots(const ModelFile& file, const Architecture& arch, const Model
 std::string HfName(const Architecture& arch, const SlotKey& key) {
   for (const TensorRule& rule : arch.hf) {
     if (std::find(rule.slots.begin(), rule.slots.end(), key.slot) == rule.slots.end()) continue;
-    if (rule.transform == Transform::kHeadByHead) return ExpandName(rule.name, key.layer, 0);
+    if (rule.transform == Transform::kHeadByHead) return ExpandName(rule.name, key.layer, std::max(key.expert, 0));
     std::string name = ExpandName(rule.name, key.layer, key.expert);
     const bool stacked = !UsesExpert(rule) && key.expert >= 0;
     if (rule.slots.size() > 1) name += fmt::format("[{}]", SlotName(key.slot));

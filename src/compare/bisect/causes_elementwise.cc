@@ -85,13 +85,23 @@ void Embeddings(Diagnosis& d) {
             config.embedding_scale * 1e-3, config.embedding_scale * 1e3, [](ModelConfig& c, double x) { c.embedding_scale = x; }, config.embedding_scale);
   }
   if (!config.learned_positions) return;
-  for (int shift = -4; shift <= 4; ++shift) {
-    if (shift == 0) continue;
-    Hypothesis h{.name = "position_offset", .detail = fmt::format("positions {:+}", shift), .a = 0, .b = shift, .fix = "count positions from 0", .rank = 1,
-                 .variation = d.base()};
-    h.variation.embedding_shift = shift;
-    d.Try(std::move(h));
+  // Rows of the table have nothing in common: the right shift fits, all others are as far off as none.
+  const int64_t tokens = d.evaluator().tokens();
+  int64_t best = 0;
+  double smallest = INFINITY;
+  for (int64_t shift = 1 - tokens; shift <= std::max<int64_t>(4, config.max_positions - tokens); ++shift) {
+    Variation moved = d.base();
+    moved.embedding_shift = shift;
+    const double error = shift == 0 ? INFINITY : d.ErrorUnder(moved);
+    if (!(error < smallest)) continue;
+    smallest = error;
+    best = shift;
   }
+  if (best == 0) return;
+  Hypothesis h{.name = "position_offset", .detail = fmt::format("positions {:+}", best), .a = 0, .b = best, .fix = "count positions from 0", .rank = 1,
+               .variation = d.base()};
+  h.variation.embedding_shift = best;
+  d.Try(std::move(h));
 }
 
 // Products of the head before scale and cap, and what was recorded, at places spread over the wrong rows: both constants

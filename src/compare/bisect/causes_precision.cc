@@ -116,7 +116,10 @@ void TryNarrow(Diagnosis& d, const FloatType& type) {
                  .b = type.name, .fix = fmt::format("compute {} in the type that is declared", d.stage().name), .rank = 2, .variation = d.base()};
     if (words.find("inputs") != words.npos) h.variation.narrow.inputs = type;
     if (weights) h.variation.narrow.weights = type;
-    if (words.find("results") != words.npos) h.variation.narrow.outputs = type;
+    if (words.find("results") != words.npos) {
+      h.variation.narrow.outputs = type;
+      h.narrow = type.name;
+    }
     d.Try(std::move(h));
   }
 }
@@ -150,7 +153,7 @@ void TryStatistics(Diagnosis& d, const FloatType& type, bool held) {
   if (!judged.compared || judged.fails() || judged.ratio < 0.02) return;
   d.Accept({.name = "reduced_precision", .detail = held ? fmt::format("every value is a {}, and the error is that of one", type.name) : fmt::format("the error is that of {}", type.name),
             .a = d.evaluator().formats().activations.name, .b = type.name, .fix = fmt::format("compute {} in the type that is declared", d.stage().name),
-            .rank = held ? 3 : 4, .variation = d.base()}, judged);
+            .rank = held ? 3 : 4, .narrow = held ? type.name : "", .variation = d.base()}, judged);
 }
 
 }  // namespace

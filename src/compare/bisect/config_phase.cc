@@ -168,7 +168,7 @@ class ConfigPhase {
     ModelConfig right = before;
     for (const ConfigField* each : fields) each->copy(right, b_.a.config);
     const bool named = field.name[0] != 0;
-    if (std::string_view(field.name) == "missing_bias" && !before.q_bias && !HasTensorsOf(field, right)) return;  // the weights phase misses the tensors
+    if (std::string_view(field.name) == "missing_bias" && AbsentUnder(right) > AbsentUnder(before)) return;  // the weights phase misses the tensors
     const SlotTable slots = field.shapes ? b_.a.slots : Merged(b_);
     const Effect effect = FindEffect(b_, right, before, *b_.b.architecture, slots, b_.b.file);
     b_.b.config = right;
@@ -201,10 +201,10 @@ class ConfigPhase {
     found_.push_back(std::move(f));
   }
 
-  // Whether the tensors that the setting switches on are in B's file.
-  bool HasTensorsOf(const ConfigField&, const ModelConfig& right) const {
-    const auto model = BindWalkModel(right, *b_.b.architecture, b_.b.slots, b_.b.file);
-    return std::ranges::all_of(model->present, [](bool present) { return present; });
+  // How many tensors a configuration asks for that are not in B's file.
+  int64_t AbsentUnder(const ModelConfig& config) const {
+    const auto model = BindWalkModel(config, *b_.b.architecture, b_.b.slots, b_.b.file);
+    return std::ranges::count(model->present, false);
   }
 
   static const WeightRef* Find(const SlotTable& table, Slot slot) {

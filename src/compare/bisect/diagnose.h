@@ -22,6 +22,7 @@ struct Hypothesis {
   std::string tensor;    // Hugging Face tensor name
   std::string fix;
   int rank = 0;          // simpler explanations first; of equals the better one
+  std::string narrow;    // the type that everything was computed in, as far as this stage tells; empty: none
   Variation variation;
 };
 

@@ -30,6 +30,7 @@ namespace {
 constexpr double kAngleUnit = 0x1p-24;  // engines compute angles in f32 at best
 
 constexpr double kAngleUnits = 4;         // of inverse frequencies, their powers and products
+constexpr double kPairUnits = 0.5;           // more for each pair before it: ggml multiplies its way from one frequency to the next
 constexpr double kTableUnit = 0x1p-11;    // engines with int8 products read GELU from a table of f16, by f16
 constexpr double kErfError = 0.75e-7;     // of 0.5 erf in f32 vector libraries (Abramowitz and Stegun 7.1.26)
 
@@ -219,6 +220,10 @@ class Evaluation {
     if (target) {
       roundings_ = std::max(roundings_, RoundingsOf(node));
       unit_ = std::max(unit_, UnitOf(node));
+      elementwise_ = node.op == &MulOp();
+    } else if (elementwise_ && ReadsTable(node)) {  // an element of the product is as exact as its factor
+      unit_ = std::max(unit_, UnitOf(node));
+      roundings_ = std::max(roundings_, RoundingsOf(node));
     }
     std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id) : node.op == &MoeRouteOp() ? Route(node, id) : Plain(node, id);
     if (node.op == &AttentionOp()) {
@@ -417,7 +422,7 @@ class Evaluation {
     for (int64_t t = 0; t < e_.tokens(); ++t) {
       double* row = table.data() + t * a.rotary_dim;
       for (size_t i = 0; i < half; ++i) {
-        const double moved = kAngleUnits * kAngleUnit * noise_.Next() * static_cast<double>(std::abs(t + v_.rope_shift)) * frequency[i];
+        const double moved = (kAngleUnits + kPairUnits * static_cast<double>(i)) * kAngleUnit * noise_.Next() * static_cast<double>(std::abs(t + v_.rope_shift)) * frequency[i];
         const double cosine = row[i], sine = row[half + i];
         row[i] = cosine - moved * sine;
         row[half + i] = sine + moved * cosine;
@@ -436,6 +441,7 @@ class Evaluation {
   double input_error_ = 0;
   double slack_ = 0;
   double unit_ = 0;
+  bool elementwise_ = false;  // whether the target multiplies element by element
   std::map<ValueId, std::vector<double>> made_;
 };
 

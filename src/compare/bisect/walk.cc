@@ -31,6 +31,7 @@ void Walk::Run() {
       evaluator_.run().Forget(layer - 1);
     }
     evaluator_.ForgetProducts();
+    if (narrow_) narrow_->ForgetProducts();
     Visit(static_cast<int>(i));
   }
   std::set<std::string> known;
@@ -44,7 +45,7 @@ void Walk::Run() {
 Judged Walk::JudgeUnder(const Variation& variation, const Stage& stage) {
   const Stage* same = variation.model->bound.graph.FindStage(stage.name, stage.layer);
   if (same == nullptr) return {};
-  return Judge(evaluator_, variation, static_cast<int>(same - variation.model->bound.graph.stages.data()));
+  return Judge(evaluator(), variation, static_cast<int>(same - variation.model->bound.graph.stages.data()));
 }
 
 void Walk::Visit(int index) {
@@ -75,7 +76,24 @@ void Walk::Visit(int index) {
   if (judged.fails() && !ExplainedByKnown(stage)) Fail(index, judged);
 }
 
+// A run that computed one stage in a narrower type than it declares: the others are judged as of that type.
+void Walk::Narrow(const std::string& type, const std::string& group) {
+  if (type.empty() || narrow_) return;
+  RunFormats formats = evaluator_.formats();
+  formats.activations = *FloatTypeFromName(type);
+  narrow_.emplace(evaluator_.run(), evaluator_.ids(), formats, evaluator_.pool());
+  narrow_group_ = group;
+}
+
 bool Walk::ExplainedByKnown(const Stage& stage) {
+  if (narrow_) {
+    const Judged judged = Judge(*narrow_, variations_[0], static_cast<int>(&stage - variations_[0].model->bound.graph.stages.data()));
+    if (judged.compared && !judged.fails()) {
+      const auto group = std::ranges::find(groups_, narrow_group_, &Group::key);
+      if (group->layers.empty() || group->layers.back() != stage.layer) group->layers.push_back(stage.layer);
+      return true;
+    }
+  }
   for (size_t i = variations_.size(); i-- > 1;) {
     const Judged judged = JudgeUnder(variations_[i], stage);
     if (!judged.compared || judged.fails()) continue;
@@ -115,6 +133,7 @@ void Walk::Fail(int index, const Judged& judged) {
   const Stage& stage = variations_[0].model->bound.graph.stages[static_cast<size_t>(index)];
   Group group{.finding = Describe(stage, judged), .variation = {}, .key = "stage " + stage.name, .layers = {}};
   const auto same = std::ranges::find(groups_, group.key, &Group::key);
+  std::string narrow;
   const bool tired = same != groups_.end() && same->stages >= kUnexplainedTrials;
   if (b_.options.causes && !tired) {
     // First with what was found so far in force, then without it: a fault may sit in one layer only.
@@ -123,7 +142,7 @@ void Walk::Fail(int index, const Judged& judged) {
       const Stage* here = variations_[i].model->bound.graph.FindStage(stage.name, stage.layer);
       if (here == nullptr) continue;
       const int at = static_cast<int>(here - variations_[i].model->bound.graph.stages.data());
-      Diagnosis diagnosis(evaluator_, slots_, variations_[i], at, Judge(evaluator_, variations_[i], at));
+      Diagnosis diagnosis(evaluator(), slots_, variations_[i], at, Judge(evaluator(), variations_[i], at));
       if (!diagnosis.before().compared && !diagnosis.before().wrong_size) continue;
       Explain(diagnosis);
       group.finding.trials = diagnosis.Trials();
@@ -142,10 +161,13 @@ void Walk::Fail(int index, const Judged& judged) {
       group.finding.first.tensor = h.tensor;
       group.variation = h.variation;
       group.key = fmt::format("cause {} {} {}", h.name, h.b.dump(), h.tensor);
+      narrow = h.narrow;
       break;
     }
   }
+  const std::string key = group.key;
   AddGroup(std::move(group), stage);
+  Narrow(narrow, key);
 }
 
 void Walk::AddGroup(Group group, const Stage& stage) {

@@ -34,6 +34,8 @@ class Walk {
 
   void Visit(int index);
   bool ExplainedByKnown(const Stage& stage);
+  void Narrow(const std::string& type, const std::string& group);
+  Evaluator& evaluator() { return narrow_ ? *narrow_ : evaluator_; }
   void Fail(int index, const Judged& judged);
   Finding Describe(const Stage& stage, const Judged& judged) const;
   void AddGroup(Group group, const Stage& stage);
@@ -42,6 +44,8 @@ class Walk {
 
   Bisection& b_;
   Evaluator& evaluator_;
+  std::optional<Evaluator> narrow_;    // with the type that the run was found to compute in
+  std::string narrow_group_;           // key of the finding that says so
   const SlotTable& slots_;
   std::vector<Variation> variations_;  // [0]: the base; then with what was found; the last is tried first
   std::vector<Group> groups_;

@@ -254,5 +254,48 @@ TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
   std::printf("%s", missed.c_str());
 }
 
+// A run that computes in f16 and says f32 is one finding, and a fault beside it is found all the same.
+TEST(Walk, ARunInANarrowerTypeThanDeclaredIsOneFinding) {
+  for (const bool also_theta : {false, true}) {
+    Planted p("llama");
+    if (also_theta) p.config.ropes[0].table.theta *= 9;
+    const auto faulty = BindWalkModel(p.config, *p.trusted.architecture, p.slots, p.trusted.file);
+    const auto right = BindWalkModel(p.trusted.config, *p.trusted.architecture, p.trusted.slots, p.trusted.file);
+    const std::vector<int32_t> ids = Ids(p.config.vocab_size, 24);
+    const auto run = RecordRun(ExecutorKind::kCpu, {faulty, &faulty->bound}, ids, {.threads = 1, .precision = Precision::kExact});
+    class Narrow : public RecordedRun {
+     public:
+      explicit Narrow(RecordedRun& run) : run_(run) {}
+      const RecordedStage* Find(const std::string& name) override {
+        const auto [it, added] = stages_.try_emplace(name, *run_.Find(name));
+        for (double& v : it->second.values) v = RoundTo(*FloatTypeFromName("f16"), v);
+        return &it->second;
+      }
+      bool Has(const std::string& name) const override { return run_.Has(name); }
+      std::vector<std::string> Names() const override { return run_.Names(); }
+      void Forget(int) override {}
+
+     private:
+      RecordedRun& run_;
+      std::map<std::string, RecordedStage> stages_;
+    } narrow(*run);
+    StageManifest manifest;
+    manifest.precision = {.weights = "", .activations = "f32", .accumulate = "f32"};
+    Bisection b;
+    ThreadPool pool(1);
+    b.pool = &pool;
+    Evaluator evaluator(narrow, ids, FormatsOf(manifest), pool);
+    Walk(b, evaluator, p.trusted.slots, right).Run();
+    ASSERT_EQ(b.report.findings.size(), also_theta ? 2 : 1) << Said(b.report);
+    EXPECT_EQ(b.report.findings[0].cause->name, "reduced_precision");
+    EXPECT_EQ(b.report.findings[0].first.stage, "attn_norm");
+    if (also_theta) {
+      ASSERT_TRUE(b.report.findings[1].cause) << Said(b.report);
+      EXPECT_EQ(b.report.findings[1].cause->name, "rope_theta");
+      EXPECT_EQ(b.report.findings[1].first.stage, "q_post_rope");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace apr::bisect

@@ -247,10 +247,24 @@ void AddBroken(const BoundSide& a, const BoundSide& b, WeightPairs& pairs) {
       if (slot == a.slots.slots.end()) continue;
       WeightPair pair{HfName(*a.architecture, key), slot->second.tensor->name, p.tensor->name, slot->second.weight, {}, key};
       pair.b.view = b.file->View(*p.tensor);
+      // Both as the files hold them, where they hold them alike: a part of a fused tensor tells little of the whole.
+      if (pair.name_a == pair.name_b && a.file->container() == b.file->container()) {
+        pair.a = {};
+        pair.a.view = a.file->View(*slot->second.tensor);
+      }
       pairs.pairs.push_back(std::move(pair));
       break;  // one fault for the tensor, whatever it holds
     }
   }
+}
+
+// Where a tensor for each head stands for one slot, that of the head in which the worst element is.
+void NameHead(const Architecture& architecture, WeightFault& fault) {
+  if (fault.keys.size() != 1 || fault.coordinate.size() != 2 || fault.keys[0].expert >= 0) return;
+  SlotKey first = fault.keys[0], head = fault.keys[0];
+  first.expert = 0;
+  head.expert = static_cast<int>(fault.coordinate[0]);
+  if (HfName(architecture, first) == fault.tensor) fault.tensor = HfName(architecture, head);
 }
 
 }  // namespace
@@ -283,6 +297,7 @@ WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std:
   WeightComparison out;
   out.basis = pairs.basis;
   Comparison(pairs, causes, pool).Values(out);
+  for (WeightFault& fault : out.faults) NameHead(*a.architecture, fault);
   Presence(a, b, reads).Run(out);
   return out;
 }
