@@ -1,8 +1,9 @@
 """Mutation testing: changes one comparison, constant or connective at a time, builds one test, runs it.
 
 A mutant that the test does not notice survives: either a test is missing, or the change means nothing.
-    tools/mutate.py src/compare/parity.cc --target parity_test [--sample 40] [--seed 1]
-The source file is put back after every mutant, also when interrupted.
+    tools/mutate.py src/compare/parity.cc --target parity_test [--sample 40] [--seed 1] [--alone]
+The source file is put back after every mutant, also when interrupted. --alone leaves it as it is: the mutant is compiled by itself
+and stands before the library that holds the original, which is quicker where a library's sources are compiled in groups.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -91,6 +93,56 @@ def judge(target: str, build: pathlib.Path, limit: float) -> str:
     return "survived" if result.returncode == 0 else "killed"
 
 
+class Alone:
+    """Compiles a mutant by itself and links it before the libraries of the target; the first definition of a function counts."""
+
+    def __init__(self, target: str, build: pathlib.Path, folder: pathlib.Path, filters: str):
+        listed = subprocess.run(["ninja", "-C", str(build), "-t", "commands", target], capture_output=True, text=True, check=True).stdout.splitlines()
+        self.link = next(line for line in reversed(listed) if " -o " in line and "-c " not in line).strip().removeprefix(": && ").removesuffix(" && :")
+        self.compile = [line.removeprefix("ccache ") for line in listed if " -c " in line]
+        self.build, self.folder, self.filters = build, folder, filters
+
+    def judge(self, path: pathlib.Path, text: str, limit: float) -> str:
+        library = path.parent.relative_to(ROOT).parts[:2]
+        like = next(c for c in self.compile if "/".join(library) + "/CMakeFiles" in c and "_test.dir" not in c)
+        source, made = self.folder / f"mutant_{path.name}", self.folder / "mutant.o"
+        source.write_text(text)
+        flags = re.sub(r" -MD.*", "", like)
+        if subprocess.run(f"{flags} -o {made} -c {source}", shell=True, cwd=self.build, capture_output=True).returncode != 0:
+            return "no program"
+        binary = self.folder / "mutant_test"
+        link = re.sub(r" -o \S+ ", f" {made} -Wl,--allow-multiple-definition -o {binary} ", self.link, count=1)
+        subprocess.run(link, shell=True, cwd=self.build, capture_output=True, check=True)
+        try:
+            result = subprocess.run([str(binary), "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={self.filters}"], cwd=ROOT, capture_output=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return "killed"
+        return "survived" if result.returncode == 0 else "killed"
+
+
+def run_alone(path: pathlib.Path, mutants: list[Mutant], alone: Alone, until: float) -> tuple[dict, list[str]]:
+    original = path.read_text()
+    lines = original.splitlines(keepends=True)
+    start = time.monotonic()
+    if alone.judge(path, original, 600) != "survived":
+        sys.exit(f"{path} by itself: the test fails without any change")
+    limit = 10 + 10 * (time.monotonic() - start)
+    counts = {"killed": 0, "survived": 0, "no program": 0}
+    survivors = []
+    for mutant in mutants:
+        if time.monotonic() > until:
+            break
+        old = lines[mutant.line - 1]
+        changed = lines[:]
+        changed[mutant.line - 1] = old[:mutant.begin] + mutant.text + old[mutant.end:]
+        verdict = alone.judge(path, "".join(changed), limit)
+        counts[verdict] += 1
+        if verdict == "survived":
+            survivors.append(mutant.describe(lines))
+            print(f"survived  {path.relative_to(ROOT)}:{survivors[-1]}", flush=True)
+    return counts, survivors
+
+
 def run(path: pathlib.Path, mutants: list[Mutant], target: str, build: pathlib.Path, until: float) -> tuple[dict, list[str]]:
     original = path.read_text()
     lines = original.splitlines(keepends=True)
@@ -128,6 +180,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--list", action="store_true", help="print the mutants and build nothing")
+    parser.add_argument("--alone", action="store_true", help="compile the mutant by itself; the target must be built")
+    parser.add_argument("--filter", default="*", help="of the tests that --alone runs")
     args = parser.parse_args()
     until = time.monotonic() + 60 * args.minutes
     total = 0
@@ -139,7 +193,11 @@ def main() -> int:
         if args.list:
             print("\n".join(m.describe(lines) for m in mutants))
             continue
-        counts, survivors = run(path, mutants, args.target, args.build, until)
+        if args.alone:
+            with tempfile.TemporaryDirectory() as folder:
+                counts, survivors = run_alone(path, mutants, Alone(args.target, args.build, pathlib.Path(folder), args.filter), until)
+        else:
+            counts, survivors = run(path, mutants, args.target, args.build, until)
         total += len(survivors)
         print(f"{path.relative_to(ROOT)}: {counts['killed']} killed, {counts['survived']} survived, {counts['no program']} did not compile", flush=True)
     return 1 if total else 0
