@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "base/cpu_features.h"
 
@@ -10,16 +11,24 @@ namespace apr {
 
 inline constexpr int kChunk = 256;
 
-// d = |a - b|, rounded to f32; the sums are in f64, each product exact.
+inline constexpr float kSmallDifference = 0.001f, kMediumDifference = 0.01f;
+
+// d = |a - b|, rounded to f32; the sums of products are in f64, each product exact; the sum of d is in f32 within a
+// lane (16 terms), in f64 over the lanes.
 struct ChunkSums {
   double abs = 0, sq = 0, aa = 0, bb = 0, ab = 0;
   float max_d = 0;
   float max_a = 0;
-  float excess = 0;        // largest d - kappa * |a|, 0 if none is positive
+  float excess = 0;        // largest d - kappa * |a|, 0 if none is positive; max_d where kappa is 0
   int32_t identical = 0;   // d == 0
-  int32_t below_small = 0;   // d < 0.001
-  int32_t below_medium = 0;  // d < 0.01
-  bool finite = true;      // every element and every difference; else nothing else is meant
+  int32_t below_small = 0;   // d < kSmallDifference
+  int32_t below_medium = 0;  // d < kMediumDifference
+  // Every element and every difference is; else nothing else is meant. The products of f32 values are below 2^257:
+  // their sums in f64 are finite exactly then.
+  bool finite() const { return sq < kInfinite && aa < kInfinite && bb < kInfinite; }
+
+ private:
+  static constexpr double kInfinite = std::numeric_limits<double>::infinity();
 };
 
 // count <= kChunk.

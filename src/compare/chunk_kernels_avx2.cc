@@ -41,30 +41,40 @@ APR_INLINE __m256i LiveMask(int live) {
 APR_INLINE int Count(__m256 mask) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(mask))); }
 
 struct Extremes {
-  __m256 max_d, max_a, excess, finite;
-  int identical, below_small, below_medium;
+  __m256 max_d, max_a, excess;
+  int identical;
 };
+template <bool kExcess>
 APR_INLINE void AddExtremes(Extremes& e, __m256 x, __m256 d, __m256 live, float kappa) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   const __m256 size = _mm256_andnot_ps(sign, x);
   e.max_d = _mm256_max_ps(e.max_d, d);
   e.max_a = _mm256_max_ps(e.max_a, size);
-  e.excess = _mm256_max_ps(e.excess, _mm256_sub_ps(d, _mm256_mul_ps(_mm256_set1_ps(kappa), size)));
-  e.finite = _mm256_and_ps(e.finite, _mm256_cmp_ps(d, _mm256_set1_ps(__builtin_inff()), _CMP_LT_OQ));
+  if constexpr (kExcess) e.excess = _mm256_max_ps(e.excess, _mm256_sub_ps(d, _mm256_mul_ps(_mm256_set1_ps(kappa), size)));
   e.identical += Count(_mm256_and_ps(live, _mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_EQ_OQ)));
-  e.below_small += Count(_mm256_and_ps(live, _mm256_cmp_ps(d, _mm256_set1_ps(0.001f), _CMP_LT_OQ)));
-  e.below_medium += Count(_mm256_and_ps(live, _mm256_cmp_ps(d, _mm256_set1_ps(0.01f), _CMP_LT_OQ)));
 }
 
-}  // namespace
+// How many of the differences are below `limit`: only asked for where the largest is not.
+APR_INLINE int CountBelow(const float* a, const float* b, int count, float limit) {
+  const __m256 sign = _mm256_set1_ps(-0.0f), bound = _mm256_set1_ps(limit);
+  int below = 0;
+  for (int i = 0; i < count; i += 8) {
+    const __m256i live = LiveMask(count - i);
+    const __m256 d = _mm256_andnot_ps(sign, _mm256_sub_ps(_mm256_maskload_ps(a + i, live), _mm256_maskload_ps(b + i, live)));
+    below += Count(_mm256_and_ps(_mm256_castsi256_ps(live), _mm256_cmp_ps(d, bound, _CMP_LT_OQ)));
+  }
+  return below;
+}
 
-ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa) {
+template <bool kExcess>
+ChunkSums Compare(const float* a, const float* b, int count, float kappa) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   const __m256d none = _mm256_setzero_pd();
-  Sums abs{{none, none, none, none}};
-  Sums sq = abs, aa = abs, bb = abs, ab = abs;
+  Sums sq{{none, none, none, none}};
+  Sums aa = sq, bb = sq, ab = sq;
   const __m256 zero = _mm256_setzero_ps();
-  Extremes e{zero, zero, zero, _mm256_cmp_ps(zero, zero, _CMP_EQ_OQ), 0, 0, 0};
+  __m256 abs0 = zero, abs1 = zero;
+  Extremes e{zero, zero, zero, 0};
   for (int i = 0; i < count; i += 16) {
     const __m256i low = LiveMask(count - i), high = LiveMask(count - i - 8);
     const __m256 x0 = _mm256_maskload_ps(a + i, low), x1 = _mm256_maskload_ps(a + i + 8, high);
@@ -75,15 +85,18 @@ ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kapp
     Widen(x0, x1, x);
     Widen(y0, y1, y);
     Widen(d0, d1, d);
-    for (int j = 0; j < 4; ++j) abs.part[j] = _mm256_add_pd(abs.part[j], d[j]);
+    abs0 = _mm256_add_ps(abs0, d0);
+    abs1 = _mm256_add_ps(abs1, d1);
     AddProduct(sq, d, d);
     AddProduct(aa, x, x);
     AddProduct(bb, y, y);
     AddProduct(ab, x, y);
-    AddExtremes(e, x0, d0, _mm256_castsi256_ps(low), kappa);
-    AddExtremes(e, x1, d1, _mm256_castsi256_ps(high), kappa);
+    AddExtremes<kExcess>(e, x0, d0, _mm256_castsi256_ps(low), kappa);
+    AddExtremes<kExcess>(e, x1, d1, _mm256_castsi256_ps(high), kappa);
   }
   ChunkSums out;
+  Sums abs;
+  Widen(abs0, abs1, abs.part);
   out.abs = Total(abs);
   out.sq = Total(sq);
   out.aa = Total(aa);
@@ -91,12 +104,17 @@ ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kapp
   out.ab = Total(ab);
   out.max_d = Largest(e.max_d);
   out.max_a = Largest(e.max_a);
-  out.excess = Largest(e.excess);
+  out.excess = kExcess ? Largest(e.excess) : out.max_d;
   out.identical = e.identical;
-  out.below_small = e.below_small;
-  out.below_medium = e.below_medium;
-  out.finite = _mm256_movemask_ps(e.finite) == 0xFF;
+  out.below_small = out.max_d < kSmallDifference ? count : CountBelow(a, b, count, kSmallDifference);
+  out.below_medium = out.max_d < kMediumDifference ? count : CountBelow(a, b, count, kMediumDifference);
   return out;
+}
+
+}  // namespace
+
+ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa) {
+  return kappa == 0 ? Compare<false>(a, b, count, kappa) : Compare<true>(a, b, count, kappa);
 }
 
 }  // namespace apr

@@ -9,6 +9,8 @@
 #endif
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "op/target_region.h"
 
 APR_TARGET_BEGIN(APR_TARGET_AVX512)
@@ -18,10 +20,6 @@ namespace {
 struct Sums {
   __m512d lo, hi;
 };
-APR_INLINE void AddProduct(Sums& sum, __m512d xl, __m512d xh, __m512d yl, __m512d yh) {
-  sum.lo = _mm512_fmadd_pd(xl, yl, sum.lo);
-  sum.hi = _mm512_fmadd_pd(xh, yh, sum.hi);
-}
 APR_INLINE double Total(const Sums& sum) {
   const __m512d half = _mm512_add_pd(sum.lo, sum.hi);
   const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(half), _mm512_extractf64x4_pd(half, 1));
@@ -30,52 +28,97 @@ APR_INLINE double Total(const Sums& sum) {
 }
 APR_INLINE __m512d Low(__m512 x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
 APR_INLINE __m512d High(__m512 x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
+// Sixteen f32 elements of memory as f64: a conversion straight from memory spares the shuffle of one from a register.
+struct Wide {
+  __m512d lo, hi;
+};
+APR_INLINE Wide Widen(const float* p) { return {_mm512_cvtps_pd(_mm256_loadu_ps(p)), _mm512_cvtps_pd(_mm256_loadu_ps(p + 8))}; }
+APR_INLINE void AddProduct(Sums& sum, const Wide& x, const Wide& y) {
+  sum.lo = _mm512_fmadd_pd(x.lo, y.lo, sum.lo);
+  sum.hi = _mm512_fmadd_pd(x.hi, y.hi, sum.hi);
+}
 
-}  // namespace
-
-ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa) {
-  const __m512 zero = _mm512_setzero_ps();
-  const __m512 small = _mm512_set1_ps(0.001f), medium = _mm512_set1_ps(0.01f), part = _mm512_set1_ps(kappa);
-  const __m512d none = _mm512_setzero_pd();
-  Sums abs{none, none}, sq{none, none}, aa{none, none}, bb{none, none}, ab{none, none};
-  __m512 max_d = zero, max_a = zero, excess = zero;
-  __mmask16 odd = 0;
-  int identical = 0, below_small = 0, below_medium = 0;
-  for (int i = 0; i < count; i += 16) {
-    const __mmask16 live = count - i >= 16 ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << (count - i)) - 1);
-    const __m512 x = _mm512_maskz_loadu_ps(live, a + i);
-    const __m512 y = _mm512_maskz_loadu_ps(live, b + i);
-    const __m512 d = _mm512_abs_ps(_mm512_sub_ps(x, y));
-    const __m512 size = _mm512_abs_ps(x);
-    const __m512d xl = Low(x), xh = High(x), yl = Low(y), yh = High(y), dl = Low(d), dh = High(d);
-    abs.lo = _mm512_add_pd(abs.lo, dl);
-    abs.hi = _mm512_add_pd(abs.hi, dh);
-    AddProduct(sq, dl, dh, dl, dh);
-    AddProduct(aa, xl, xh, xl, xh);
-    AddProduct(bb, yl, yh, yl, yh);
-    AddProduct(ab, xl, xh, yl, yh);
-    max_d = _mm512_max_ps(max_d, d);
-    max_a = _mm512_max_ps(max_a, size);
-    excess = _mm512_max_ps(excess, _mm512_sub_ps(d, _mm512_mul_ps(part, size)));
-    // A difference of finite values is finite or overflows; one with NaN or infinity never is.
-    odd = _kor_mask16(odd, _mm512_fpclass_ps_mask(d, 0x99));
-    identical += __builtin_popcount(_mm512_mask_cmp_ps_mask(live, d, zero, _CMP_EQ_OQ));
-    below_small += __builtin_popcount(_mm512_mask_cmp_ps_mask(live, d, small, _CMP_LT_OQ));
-    below_medium += __builtin_popcount(_mm512_mask_cmp_ps_mask(live, d, medium, _CMP_LT_OQ));
+// Of equal elements: no difference, and three equal sums.
+APR_INLINE void AddSquares(const float* a, int padded, ChunkSums& out) {
+  Sums aa{_mm512_setzero_pd(), _mm512_setzero_pd()};
+  for (int i = 0; i < padded; i += 16) {
+    const Wide x = Widen(a + i);
+    AddProduct(aa, x, x);
   }
-  ChunkSums out;
-  out.abs = Total(abs);
+  out.aa = out.bb = out.ab = Total(aa);
+}
+
+// `a`, `b` and `d` have whole vectors, filled up with zeros.
+APR_INLINE void AddProducts(const float* a, const float* b, const float* d, int padded, ChunkSums& out) {
+  const __m512d none = _mm512_setzero_pd();
+  Sums sq{none, none}, aa{none, none}, bb{none, none}, ab{none, none};
+  for (int i = 0; i < padded; i += 16) {
+    const Wide x = Widen(a + i), y = Widen(b + i), z = Widen(d + i);
+    AddProduct(sq, z, z);
+    AddProduct(aa, x, x);
+    AddProduct(bb, y, y);
+    AddProduct(ab, x, y);
+  }
   out.sq = Total(sq);
   out.aa = Total(aa);
   out.bb = Total(bb);
   out.ab = Total(ab);
+}
+
+// Padding counts as below; the caller takes it off.
+APR_INLINE int CountBelow(const float* d, int padded, float limit) {
+  int below = 0;
+  for (int i = 0; i < padded; i += 16) below += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(d + i), _mm512_set1_ps(limit), _CMP_LT_OQ));
+  return below;
+}
+
+template <bool kExcess>
+APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float kappa) {
+  alignas(64) float differences[kChunk];
+  const __m512 zero = _mm512_setzero_ps(), part = _mm512_set1_ps(kappa);
+  __m512 abs = zero, max_d = zero, max_a = zero, excess = zero;
+  int identical = 0;
+  for (int i = 0; i < padded; i += 16) {
+    const __m512 x = _mm512_loadu_ps(a + i);
+    const __m512 d = _mm512_abs_ps(_mm512_sub_ps(x, _mm512_loadu_ps(b + i)));
+    const __m512 size = _mm512_abs_ps(x);
+    _mm512_store_ps(differences + i, d);
+    abs = _mm512_add_ps(abs, d);
+    max_d = _mm512_max_ps(max_d, d);
+    max_a = _mm512_max_ps(max_a, size);
+    if constexpr (kExcess) excess = _mm512_max_ps(excess, _mm512_sub_ps(d, _mm512_mul_ps(part, size)));
+    identical += __builtin_popcount(_mm512_cmp_ps_mask(d, zero, _CMP_EQ_OQ));
+  }
+  ChunkSums out;
+  if (identical == padded) AddSquares(a, padded, out);
+  else AddProducts(a, b, differences, padded, out);
+  out.abs = Total({Low(abs), High(abs)});
   out.max_d = _mm512_reduce_max_ps(max_d);
   out.max_a = _mm512_reduce_max_ps(max_a);
-  out.excess = _mm512_reduce_max_ps(excess);
+  out.excess = kExcess ? _mm512_reduce_max_ps(excess) : out.max_d;
   out.identical = identical;
-  out.below_small = below_small;
-  out.below_medium = below_medium;
-  out.finite = odd == 0;
+  out.below_small = out.max_d < kSmallDifference ? padded : CountBelow(differences, padded, kSmallDifference);
+  out.below_medium = out.max_d < kMediumDifference ? padded : CountBelow(differences, padded, kMediumDifference);
+  return out;
+}
+
+}  // namespace
+
+ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa) {
+  alignas(64) float x[kChunk], y[kChunk];
+  const int padded = (count + 15) / 16 * 16, padding = padded - count;
+  if (padding > 0) {
+    std::memset(x, 0, sizeof x);
+    std::memset(y, 0, sizeof y);
+    std::memcpy(x, a, static_cast<size_t>(count) * sizeof(float));
+    std::memcpy(y, b, static_cast<size_t>(count) * sizeof(float));
+    a = x;
+    b = y;
+  }
+  ChunkSums out = kappa == 0 ? Compare<false>(a, b, padded, kappa) : Compare<true>(a, b, padded, kappa);
+  out.identical -= padding;
+  out.below_small -= padding;
+  out.below_medium -= padding;
   return out;
 }
 

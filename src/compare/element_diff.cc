@@ -145,10 +145,10 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
     const std::span<const float> x = a.subspan(i, count), y = b.subspan(i, count);
     const int64_t index = first + static_cast<int64_t>(i);
     const ChunkSums sums = kernel(x.data(), y.data(), static_cast<int>(count), kappa);
-    if (sums.finite) AddChunk(diff, sums, x, y, index);
+    if (sums.finite()) AddChunk(diff, sums, x, y, index);
     else AddSingly(diff, x, y, index);
     if (statistics == nullptr) continue;
-    *statistics++ = sums.finite ? ChunkStatistics{static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess}
+    *statistics++ = sums.finite() ? ChunkStatistics{static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess}
                                 : ChunkStatistics{INFINITY, INFINITY, INFINITY, INFINITY};
   }
 }

@@ -115,6 +115,7 @@ class Judge {
  public:
   Judge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
       : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(IsQuantized(a.dtype) && IsQuantized(b.dtype)),
+        typical_(TypicalRelativeError(a.dtype) + TypicalRelativeError(b.dtype)),
         independent_(0.8 * (Squared(TypicalRelativeError(a.dtype)) + Squared(TypicalRelativeError(b.dtype)))) {}
 
   StorageJudgement Run() {
@@ -183,11 +184,45 @@ class Judge {
 
   int64_t CountOf(int64_t chunk) const { return std::min<int64_t>(kChunk, a_.elements() - chunk * kChunk); }
 
+  // Of 32 elements: A's largest, the error that both types must cause at the least, the actual sum of squared
+  // errors and the largest error.
+  struct Part {
+    double n = 0, top = 0, typical = 0, actual = 0, worst = 0;
+
+    bool Beyond(double rms, double floor) const {
+      return worst > kPeakMargin * rms + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
+    }
+  };
+  Part PartOf(std::span<const float> x, std::span<const float> y) const {
+    Part out{.n = static_cast<double>(x.size())};
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double d = std::abs(static_cast<double>(x[i]) - y[i]);
+      out.actual += std::isfinite(d) ? d * d : kInfinity;
+      out.worst = std::isfinite(d) ? std::max(out.worst, d) : kInfinity;
+      out.top = std::max(out.top, std::abs(static_cast<double>(x[i])));
+    }
+    // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
+    out.typical = 0.35 * typical_ * out.top;
+    return out;
+  }
+  double FloorOf(const Part& part) const { return spec_.absolute + tensor_level_ + kF32Rounding * part.top; }
+
+  // A run that Look would pass whatever its types cost there: nothing has to be encoded to see it.
+  bool IsHarmless(std::span<const float> x, std::span<const float> y) const {
+    for (size_t first = 0; first < x.size(); first += kSub) {
+      const size_t n = std::min<size_t>(kSub, x.size() - first);
+      const Part part = PartOf(x.subspan(first, n), y.subspan(first, n));
+      if (part.Beyond(part.typical, FloorOf(part))) return false;
+    }
+    return true;
+  }
+
   // Actual against expected, in parts of 32 elements.
-  Closely Look(int64_t chunk) const {
+  Closely Look(int64_t chunk, bool only_bad) const {
     const int64_t count = CountOf(chunk);
     const std::vector<float> x = a_.Range(chunk * kChunk, count), y = b_.Range(chunk * kChunk, count);
     Closely out;
+    if (only_bad && IsHarmless(x, y)) return out;
     std::vector<float> sound_x = x, sound_y = y;   // NaN and infinities have no storage error
     for (size_t i = 0; i < x.size(); ++i) {
       if (std::isfinite(x[i]) && std::isfinite(y[i])) continue;
@@ -196,34 +231,28 @@ class Judge {
     }
     const Errors of_b = StorageErrors(b_.dtype, sound_x), of_a = StorageErrors(a_.dtype, sound_y);
     for (int64_t i = 0; i < count; ++i) out.expected += of_a[static_cast<size_t>(i)] + of_b[static_cast<size_t>(i)];
-    const double allowed = spec_.absolute + tensor_level_;
     double floor_sum = 0;
     const double whole = out.expected / static_cast<double>(count);
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
-      double actual = 0, expected = 0, worst = 0, top = 0, square = 0;
+      const auto begin = static_cast<size_t>(sub) * kSub, n = static_cast<size_t>(end) - begin;
+      const Part part = PartOf(std::span(x).subspan(begin, n), std::span(y).subspan(begin, n));
+      double expected = 0, square = 0;
       for (int64_t i = sub * kSub; i < end; ++i) {
         const auto at = static_cast<size_t>(i);
-        const double d = std::abs(static_cast<double>(x[at]) - y[at]);
-        actual += std::isfinite(d) ? d * d : kInfinity;
-        worst = std::isfinite(d) ? std::max(worst, d) : kInfinity;
-        top = std::max(top, std::abs(static_cast<double>(x[at])));
         expected += of_a[at] + of_b[at];
         square += static_cast<double>(sound_x[at]) * sound_x[at];
       }
       // The grids of two quantised types may coincide where neither holds the original.
       if (both_quantised_) expected = std::max(expected, independent_ * square);
       floor_sum += expected;
-      const auto n = static_cast<double>(end - sub * kSub);
-      // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
-      const double typical = 0.35 * (TypicalRelativeError(a_.dtype) + TypicalRelativeError(b_.dtype)) * top;
-      const double rms = std::sqrt(std::max({expected / n, 0.25 * whole, typical * typical}));
-      const double floor = allowed + kF32Rounding * top;
-      if (worst > kPeakMargin * rms + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor) {
+      const double rms = std::sqrt(std::max({expected / part.n, 0.25 * whole, part.typical * part.typical}));
+      const double floor = FloorOf(part);
+      if (part.Beyond(rms, floor)) {
         out.bad = true;
         out.limit = std::max(out.limit, kPeakMargin * 0.5 * rms + floor);
       }
-      out.actual += actual;
+      out.actual += part.actual;
     }
     out.expected = floor_sum;
     return out;
@@ -246,7 +275,7 @@ class Judge {
     const int64_t verified = (static_cast<int64_t>(suspects.size()) + step - 1) / step;
     std::vector<Closely> looked(static_cast<size_t>(verified));
     pool_.ParallelFor(verified, 8, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects[static_cast<size_t>(i * step)]);
+      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects[static_cast<size_t>(i * step)], true);
     });
     for (int64_t i = 0; i < verified; ++i) {
       if (!looked[static_cast<size_t>(i)].bad) continue;
@@ -271,7 +300,7 @@ class Judge {
     }
     std::vector<Closely> looked(sample.size());
     pool_.ParallelFor(static_cast<int64_t>(sample.size()), 8, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)]);
+      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)], false);
     });
     double actual = 0, expected = 0, rounding = 0;
     for (size_t i = 0; i < sample.size(); ++i) {
@@ -294,6 +323,7 @@ class Judge {
   ThreadPool& pool_;
   const Spec spec_;
   const bool both_quantised_;
+  const double typical_;
   const double independent_;   // squared relative error of two quantisations made apart
   double tensor_level_ = 0;
   std::vector<ChunkStatistics> statistics_;
