@@ -89,20 +89,25 @@ void OutputFile::Fail(const char* doing) const {
 }
 
 void OutputFile::Flush() {
-  const char* data = buffer_.data();
-  size_t left = buffer_.size();
-  while (left > 0) {
-    const ssize_t written = write(fd_, data, left);
+  WriteThrough(AsBytes(buffer_));
+  buffer_.clear();
+}
+
+void OutputFile::WriteThrough(Bytes bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) Fail("cannot write");
-    data += written;
-    left -= static_cast<size_t>(written);
+    bytes = bytes.subspan(static_cast<size_t>(written));
   }
-  buffer_.clear();
 }
 
 void OutputFile::Write(Bytes bytes) {
   position_ += bytes.size();
+  if (bytes.size() >= kBufferBytes) {
+    Flush();
+    return WriteThrough(bytes);
+  }
   while (!bytes.empty()) {
     const size_t take = std::min(bytes.size(), kBufferBytes - buffer_.size());
     buffer_.append(reinterpret_cast<const char*>(bytes.data()), take);

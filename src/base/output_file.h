@@ -37,6 +37,7 @@ class OutputFile {
 
  private:
   void Flush();
+  void WriteThrough(Bytes bytes);
   [[noreturn]] void Fail(const char* doing) const;
 
   std::string path_;

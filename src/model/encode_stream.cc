@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <future>
 
 #include "base/error.h"
 #include "quant/quant.h"
@@ -64,7 +65,9 @@ void EncodeStream(const RowStream& s, const EncodeContext& context, const ByteSi
   const int64_t batch = std::min(s.rows, piece * (threads == 1 ? 1 : threads * kPiecesPerThread));
   std::vector<std::vector<float>> values(static_cast<size_t>(threads));
   for (auto& buffer : values) buffer.assign(static_cast<size_t>(piece * padded), 0.0f);
-  std::vector<std::byte> bytes(static_cast<size_t>(batch * row_bytes));
+  // One batch is written while the next is encoded.
+  std::vector<std::byte> bytes(static_cast<size_t>(batch * row_bytes)), before(threads > 1 && batch < s.rows ? bytes.size() : 0);
+  std::future<void> writing;
   for (int64_t first = 0; first < s.rows; first += batch) {
     const int64_t count = std::min(batch, s.rows - first);
     const auto work = [&](int64_t begin, int64_t end, int thread) {
@@ -79,8 +82,16 @@ void EncodeStream(const RowStream& s, const EncodeContext& context, const ByteSi
     } catch (const Error& e) {
       throw e.With({.tensor = s.name});
     }
-    sink(Bytes(bytes.data(), static_cast<size_t>(count * row_bytes)));
+    const Bytes encoded(bytes.data(), static_cast<size_t>(count * row_bytes));
+    if (writing.valid()) writing.get();
+    if (before.empty()) {
+      sink(encoded);
+      continue;
+    }
+    writing = std::async(std::launch::async, [&sink, encoded] { sink(encoded); });
+    bytes.swap(before);
   }
+  if (writing.valid()) writing.get();
 }
 
 }  // namespace apr
