@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -14,7 +15,7 @@ namespace apr {
 namespace {
 
 constexpr double kUnknownPenalty = 10.0;
-constexpr uint32_t kUnset = 0xFFFFFFFF;
+constexpr double kFarFromZero = 100000;
 
 [[noreturn]] void FailUnknown(std::string_view what, std::string_view token) {
   throw Error(ErrorCode::kInvalidFormat,
@@ -28,7 +29,6 @@ UnigramModel::UnigramModel(Vocabulary vocabulary, UnigramOptions options)
     : TokenModel(std::move(vocabulary)), options_(std::move(options)) {
   options_.scores.resize(vocabulary_.size(), 0.0);
   double lowest = std::numeric_limits<double>::max();
-  double highest = std::numeric_limits<double>::lowest();
   const bool typed = !options_.types.empty();
   options_.types.resize(vocabulary_.size(), PieceType::kNormal);
   size_t bytes = 0;
@@ -36,9 +36,8 @@ UnigramModel::UnigramModel(Vocabulary vocabulary, UnigramOptions options)
     bytes += vocabulary_.Piece(id).size();
     if (!vocabulary_.Has(id) || (typed && options_.types[id] != PieceType::kNormal)) continue;
     lowest = std::min(lowest, options_.scores[id]);
-    highest = std::max(highest, options_.scores[id]);
   }
-  if (lowest > highest) lowest = highest = 0;
+  if (lowest == std::numeric_limits<double>::max()) lowest = 0;
   trie_.Reserve(bytes);
   for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
     const PieceType type = options_.types[id];
@@ -47,23 +46,30 @@ UnigramModel::UnigramModel(Vocabulary vocabulary, UnigramOptions options)
     // Of several ids with one spelling, the one that the index finds.
     if (!typed && vocabulary_.has_duplicates() && vocabulary_.Find(piece) != id) continue;
     trie_.Insert(piece, id);
-    // A user-defined piece outweighs anything that could cover the same text.
-    if (type == PieceType::kUserDefined) {
-      size_t characters = 0;
-      for (const char c : piece) characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-      options_.scores[id] = static_cast<double>(characters) * highest - 0.1;
-    }
+    // A user-defined piece outweighs what could cover the same text: SentencePiece 0.2.3, GetUserDefinedScore.
+    if (type == PieceType::kUserDefined) options_.scores[id] = static_cast<float>(0.1 * (static_cast<double>(piece.size()) - 1));
   }
   unk_score_ = Sum(lowest, -kUnknownPenalty);
   if (options_.unk_id) unk_ = *options_.unk_id;
   if (options_.byte_fallback) byte_ids_ = ByteFallbackIds(vocabulary_);
 }
 
+// SentencePiece 0.2.3 keeps its sums small in long texts, where float would round them to whole numbers.
+void UnigramModel::MoveToZero(std::span<Best> ways) {
+  const double offset = ways[0].score;
+  for (Best& way : ways) {
+    if (way.begin != kUnset) way.score = static_cast<float>(way.score - offset);
+  }
+  ways[0].score = 0;
+}
+
 void UnigramModel::Encode(std::string_view word, TokenSink& sink, EncodeScratch& scratch) const {
   (void)scratch;
   const size_t size = word.size();
   std::vector<Best> best(size + 1);  // best way to cover the first i bytes
+  size_t reached = 0;                // the last of them that is set
   for (size_t i = 0; i < size;) {
+    if (options_.single_precision && std::abs(best[i].score) > kFarFromZero) MoveToZero(std::span(best).subspan(i, reached + 1 - i));
     const double here = best[i].score;
     const uint32_t length = unicode::SequenceLength(static_cast<unsigned char>(word[i]));
     bool covered = false;
@@ -73,19 +79,13 @@ void UnigramModel::Encode(std::string_view word, TokenSink& sink, EncodeScratch&
       if (node == ByteTrie::kNone) break;
       const uint32_t id = trie_.Value(node);
       if (id == ByteTrie::kNone) continue;
-      const double score = Sum(here, options_.scores[id]);
-      Best& target = best[j + 1];
-      if (target.begin == kUnset || score > target.score) {
-        target = {score, id, static_cast<uint32_t>(i)};
-      }
+      Offer(best[j + 1], {Sum(here, options_.scores[id]), id, static_cast<uint32_t>(i)});
+      reached = std::max(reached, j + 1);
       if (j + 1 - i == length) covered = true;
     }
     if (!covered) {
-      const double score = Sum(here, unk_score_);
-      Best& target = best[i + length];
-      if (target.begin == kUnset || score > target.score) {
-        target = {score, unk_, static_cast<uint32_t>(i)};
-      }
+      Offer(best[i + length], {Sum(here, unk_score_), unk_, static_cast<uint32_t>(i)});
+      reached = std::max<size_t>(reached, i + length);
     }
     i += length;
   }

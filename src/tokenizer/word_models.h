@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,16 +32,17 @@ class UnigramModel final : public TokenModel {
   const UnigramOptions& options() const { return options_; }
 
  private:
+  static constexpr uint32_t kUnset = 0xFFFFFFFF;
   struct Best {
     double score = 0;
     uint32_t id = 0;
-    uint32_t begin = 0xFFFFFFFF;  // unset
+    uint32_t begin = kUnset;
   };
-  double Sum(double a, double b) const {
-    return options_.single_precision
-               ? static_cast<float>(static_cast<float>(a) + static_cast<float>(b))
-               : a + b;
+  double Sum(double a, double b) const { return options_.single_precision ? static_cast<float>(a + b) : a + b; }
+  static void Offer(Best& best, const Best& way) {
+    if (best.begin == kUnset || way.score > best.score) best = way;
   }
+  static void MoveToZero(std::span<Best> ways);
   void AddUnknown(std::string_view word, uint32_t begin, uint32_t end, TokenSink& sink) const;
 
   UnigramOptions options_;

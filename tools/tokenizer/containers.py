@@ -5,9 +5,8 @@
 
 SentencePiece models (BPE and Unigram, several options each) are trained on a small text and compared as they are
 (tokenizer.model) and as GGUF (SPM and UGM) with the `sentencepiece` package; a WordPiece tokenizer as GGUF (WPM)
-with Hugging Face's `tokenizers`. Ids must be equal, and the text decoded from them. Prints one line a file; exits 1
-on any difference (known: of ways through a run of one letter that weigh the same, another one in texts with a
-user-defined piece of a Unigram model), 2 if nothing was compared. --plant changes one id, to show that the comparison fails.
+with Hugging Face's `tokenizers`. Ids must be equal, and the text decoded from them. Prints one line a file; exits 1 on any
+difference, 2 if nothing was compared. --plant changes one id, to show that the comparison fails.
 """
 import argparse
 import io
