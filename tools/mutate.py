@@ -120,13 +120,9 @@ class Alone:
         return "survived" if result.returncode == 0 else "killed"
 
 
-def run_alone(path: pathlib.Path, mutants: list[Mutant], alone: Alone, until: float) -> tuple[dict, list[str]]:
-    original = path.read_text()
+def tally(path: pathlib.Path, original: str, mutants: list[Mutant], until: float, judge_text) -> tuple[dict, list[str]]:
+    """judge_text(text of the changed file) says what became of each."""
     lines = original.splitlines(keepends=True)
-    start = time.monotonic()
-    if alone.judge(path, original, 600) != "survived":
-        sys.exit(f"{path} by itself: the test fails without any change")
-    limit = 10 + 10 * (time.monotonic() - start)
     counts = {"killed": 0, "survived": 0, "no program": 0}
     survivors = []
     for mutant in mutants:
@@ -135,7 +131,7 @@ def run_alone(path: pathlib.Path, mutants: list[Mutant], alone: Alone, until: fl
         old = lines[mutant.line - 1]
         changed = lines[:]
         changed[mutant.line - 1] = old[:mutant.begin] + mutant.text + old[mutant.end:]
-        verdict = alone.judge(path, "".join(changed), limit)
+        verdict = judge_text("".join(changed))
         counts[verdict] += 1
         if verdict == "survived":
             survivors.append(mutant.describe(lines))
@@ -143,32 +139,31 @@ def run_alone(path: pathlib.Path, mutants: list[Mutant], alone: Alone, until: fl
     return counts, survivors
 
 
+def run_alone(path: pathlib.Path, mutants: list[Mutant], alone: Alone, until: float) -> tuple[dict, list[str]]:
+    original = path.read_text()
+    start = time.monotonic()
+    if alone.judge(path, original, 600) != "survived":
+        sys.exit(f"{path} by itself: the test fails without any change")
+    limit = 10 + 10 * (time.monotonic() - start)
+    return tally(path, original, mutants, until, lambda text: alone.judge(path, text, limit))
+
+
 def run(path: pathlib.Path, mutants: list[Mutant], target: str, build: pathlib.Path, until: float) -> tuple[dict, list[str]]:
     original = path.read_text()
-    lines = original.splitlines(keepends=True)
-    counts = {"killed": 0, "survived": 0, "no program": 0}
-    survivors = []
     if judge(target, build, 600) != "survived":
         sys.exit(f"{target} fails without any change")
     start = time.monotonic()
     subprocess.run([str(next(p for p in build.rglob(target) if p.is_file()))], cwd=ROOT, capture_output=True)
     limit = 10 + 10 * (time.monotonic() - start)
+
+    def judge_text(text: str) -> str:
+        path.write_text(text)
+        return judge(target, build, limit)
+
     try:
-        for mutant in mutants:
-            if time.monotonic() > until:
-                break
-            old = lines[mutant.line - 1]
-            changed = lines[:]
-            changed[mutant.line - 1] = old[:mutant.begin] + mutant.text + old[mutant.end:]
-            path.write_text("".join(changed))
-            verdict = judge(target, build, limit)
-            counts[verdict] += 1
-            if verdict == "survived":
-                survivors.append(mutant.describe(lines))
-                print(f"survived  {path.relative_to(ROOT)}:{survivors[-1]}", flush=True)
+        return tally(path, original, mutants, until, judge_text)
     finally:
         path.write_text(original)
-    return counts, survivors
 
 
 def main() -> int:

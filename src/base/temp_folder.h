@@ -1,19 +1,27 @@
-// For tests: a folder of this process that goes with its object.
+// A folder with a name of its own that goes with its object.
 #pragma once
 
-#include <unistd.h>
+#include <stdlib.h>
 
 #include <filesystem>
 #include <string>
+
+#include "base/error.h"
 
 namespace apr {
 
 class TempFolder {
  public:
-  explicit TempFolder(const std::string& purpose) : path_(std::filesystem::temp_directory_path() / ("apr-" + purpose + "-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path_);
+  // Throws kIo if it cannot be made.
+  explicit TempFolder(const std::string& purpose) {
+    std::string pattern = (std::filesystem::temp_directory_path() / ("apr-" + purpose + "-XXXXXX")).string();
+    if (mkdtemp(pattern.data()) == nullptr) throw Error(ErrorCode::kIo, "no temporary folder can be made", {.file = pattern});
+    path_ = pattern;
   }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
 

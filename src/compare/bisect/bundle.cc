@@ -2,11 +2,9 @@
 #include "compare/bisect/bundle.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 #include <set>
 
@@ -14,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/temp_folder.h"
 #include "compare/bisect/html.h"
 #include "compare/bisect/report_record.h"
 #include "format/model_writer.h"
@@ -31,26 +30,6 @@ constexpr std::array kCompanions = {"config.json", "generation_config.json", "to
 constexpr uint64_t kMaxCompanion = 64 << 20;
 constexpr int64_t kMaxTensorBytes = 64 << 20;
 constexpr int64_t kLayersOfStages = 2;  // from the first difference on
-
-// A folder that is gone at the end.
-class Scratch {
- public:
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "apr-bundle-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw Error(ErrorCode::kIo, "no temporary folder can be made", {.file = pattern});
-    path_ = pattern;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  fs::path operator/(const std::string& name) const { return fs::path(path_) / name; }
-
- private:
-  std::string path_;
-};
 
 // "MODEL@reference" in its two parts.
 std::string ExecutorSuffix(const Side& side, const std::string& given) { return given == side.path ? "" : given.substr(side.path.size()); }
@@ -105,11 +84,11 @@ std::string AddWhole(TarGzWriter& out, const std::string& name, const Side& side
 }
 
 // What describes a side without its weights: companions, or a GGUF of metadata alone.
-std::string AddDescription(TarGzWriter& out, const std::string& name, const Side& side, const Scratch& scratch) {
+std::string AddDescription(TarGzWriter& out, const std::string& name, const Side& side, const TempFolder& scratch) {
   if (!side.file) return name;
   AddCompanions(out, name, *side.file);
   std::vector<TensorToWrite> none;
-  const std::string path = (scratch / (name + ".part")).string();
+  const std::string path = scratch / (name + ".part");
   if (side.file->container() == Container::kGguf) {
     WriteGguf(path, none, side.file->metadata(), Overwrite::kAllow);
     out.AddFile(name + "/model.gguf", path);
@@ -137,7 +116,7 @@ const TensorInfo* TensorNamed(const Side& side, const std::string& hf_name) {
   return nullptr;
 }
 
-void AddTensors(TarGzWriter& out, const std::string& name, const Side& side, const Report& report, const Scratch& scratch) {
+void AddTensors(TarGzWriter& out, const std::string& name, const Side& side, const Report& report, const TempFolder& scratch) {
   std::vector<TensorToWrite> tensors;
   std::set<std::string> seen;
   int64_t left = kMaxTensorBytes;
@@ -151,18 +130,18 @@ void AddTensors(TarGzWriter& out, const std::string& name, const Side& side, con
   if (tensors.empty()) return;
   // Quantised blocks have no safetensors type: their container keeps them.
   const bool gguf = side.file->container() == Container::kGguf;
-  const std::string path = (scratch / (name + ".tensors")).string();
+  const std::string path = scratch / (name + ".tensors");
   if (gguf) WriteGguf(path, tensors, {}, Overwrite::kAllow);
   else WriteSafetensors(path, std::move(tensors), {}, Overwrite::kAllow);
   out.AddFile(name + (gguf ? "/tensors.gguf" : "/tensors.safetensors"), path);
 }
 
 // Stages of the layer in which the sides first differ, of a run of this side.
-void AddStages(TarGzWriter& out, const std::string& name, const Side& side, const Report& report, const Scratch& scratch) {
+void AddStages(TarGzWriter& out, const std::string& name, const Side& side, const Report& report, const TempFolder& scratch) {
   if (!side.file || report.ids.empty() || report.findings.empty()) return;
   const Place& first = report.findings.front().first;
   if (first.stage.empty()) return;
-  const std::string folder = (scratch / (name + "-stages")).string();
+  const std::string folder = scratch / (name + "-stages");
   try {
     const auto model = Model::Load(side.file);
     std::vector<int32_t> ids;
@@ -230,7 +209,7 @@ Options OptionsFrom(const Json& manifest, const std::string& path) {
 }
 
 // Of a bundle of parts: whether a tensor that the record blames still differs between the sides.
-bool TensorsDiffer(const Scratch& scratch, const std::string& tensor) {
+bool TensorsDiffer(const TempFolder& scratch, const std::string& tensor) {
   const auto open = [&](const char* side) -> std::shared_ptr<const ModelFile> {
     for (const char* name : {"tensors.safetensors", "tensors.gguf"}) {
       const fs::path path = scratch / (std::string(side) + "/" + name);
@@ -252,7 +231,7 @@ bool IsBundle(const std::string& path) { return LooksLikeGzip(path); }
 void WriteBundle(const BundleArgs& args, const Report& report) {
   const Side a = OpenSide(args.options.a), b = OpenSide(args.options.b);
   const bool whole = BytesOf(a) + BytesOf(b) <= args.max_model_bytes;
-  const Scratch scratch;
+  const TempFolder scratch("bundle");
   TarGzWriter out(args.path, args.overwrite);
   const std::string name_a = whole ? AddWhole(out, "a", a) : AddDescription(out, "a", a, scratch);
   const std::string name_b = whole ? AddWhole(out, "b", b) : AddDescription(out, "b", b, scratch);
@@ -277,17 +256,17 @@ void WriteBundle(const BundleArgs& args, const Report& report) {
 }
 
 Replayed ReplayBundle(const std::string& path) {
-  const Scratch scratch;
-  UnpackTarGz(path, (scratch / "").string());
+  const TempFolder scratch("bundle");
+  UnpackTarGz(path, scratch / "");
   const fs::path manifest_path = scratch / "bundle.json";
   if (!fs::exists(manifest_path)) Damaged(path, "bundle.json is not in it");
   const auto manifest_bytes = MappedFile::Open(manifest_path.string());
   const Json manifest = ParseJson(AsText(manifest_bytes->bytes()), path);
   if (!manifest.is_object() || TextOf(manifest, "schema") != "apr-bundle-v1") Damaged(path, "bundle.json has another schema");
   Options options = OptionsFrom(manifest, path);
-  options.a = (scratch / SideName(manifest, "a", path)).string() + TextOf(manifest, "executor_a");
-  options.b = (scratch / SideName(manifest, "b", path)).string() + TextOf(manifest, "executor_b");
-  if (fs::exists(scratch / "messages.json")) options.messages = (scratch / "messages.json").string();
+  options.a = scratch / SideName(manifest, "a", path) + TextOf(manifest, "executor_a");
+  options.b = scratch / SideName(manifest, "b", path) + TextOf(manifest, "executor_b");
+  if (fs::exists(scratch / "messages.json")) options.messages = scratch / "messages.json";
   const bool complete = manifest.value("complete", Json(false)) == Json(true);
   if (!complete) options.phases = {Phase::kTokens};
   Replayed out;
@@ -300,7 +279,7 @@ Replayed ReplayBundle(const std::string& path) {
   }
   for (auto* side : {&out.report.a, &out.report.b}) side->path = path + (side == &out.report.a ? ": A" : ": B");
   if (!complete && out.report.verdict != Verdict::kDifferent) {
-    const auto record_bytes = MappedFile::Open((scratch / "report.json").string());
+    const auto record_bytes = MappedFile::Open(scratch / "report.json");
     const Json record = ParseJson(AsText(record_bytes->bytes()), path);
     RestoreRecord(record, out.report);
     const std::string tensor = out.report.findings.empty() ? "" : out.report.findings.front().first.tensor;

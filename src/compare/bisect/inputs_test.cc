@@ -1,7 +1,6 @@
 // What people really hand to `apr bisect`: damaged and foreign stage directories, models of two architectures, changed
 // weights and settings, cut-off files; and a bisection as an archive.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/temp_folder.h"
 #include "compare/bisect/bundle.h"
 #include "compare/bisect/product.h"
 #include "compare/bisect/weight_effect.h"
@@ -29,13 +29,7 @@ std::string ModelPath(const std::string& name) { return (fs::path(APR_SOURCE_DIR
 
 class BisectInputs : public ::testing::Test {
  protected:
-  BisectInputs() {
-    std::string pattern = (fs::temp_directory_path() / "apr-bisect-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~BisectInputs() override { fs::remove_all(folder_); }
-
-  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string Path(const std::string& name) const { return folder_ / name; }
 
   std::string Copy(const std::string& model, const std::string& name) const {
     fs::copy(ModelPath(model), folder_ / name, fs::copy_options::recursive);
@@ -121,7 +115,7 @@ class BisectInputs : public ::testing::Test {
 
   static std::string CauseName(const Report& report) { return report.findings.empty() || !report.findings[0].cause ? "" : report.findings[0].cause->name; }
 
-  fs::path folder_;
+  TempFolder folder_{"bisect"};
 };
 
 // ---- bad and foreign inputs ----
