@@ -156,6 +156,18 @@ TEST(ThreadPool, CoversEveryItemOnce) {
   }
 }
 
+// Jobs behind one another, so short that threads come too late for many of them; under ThreadSanitizer a job that does
+// not wait for a thread at work, or lets one in after its end, is a race.
+TEST(ThreadPool, WhatAJobWroteIsThereWhenItEnds) {
+  ThreadPool pool(6);
+  for (int round = 0; round < 2000; ++round) {
+    const int64_t count = 2 + round % 7;
+    std::vector<int64_t> written(static_cast<size_t>(count));
+    pool.ParallelFor(count, 1, [&](int64_t begin, int64_t, int) { written[static_cast<size_t>(begin)] = begin + round; });
+    for (int64_t i = 0; i < count; ++i) ASSERT_EQ(written[static_cast<size_t>(i)], i + round);
+  }
+}
+
 TEST(ThreadPool, PassesOnAnException) {
   ThreadPool pool(3);
   const auto thrower = [](int64_t begin, int64_t, int) {

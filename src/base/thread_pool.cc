@@ -56,14 +56,23 @@ int ThreadPool::HardwareThreads() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
+bool ThreadPool::Enter() {
+  uint32_t gate = gate_.load(std::memory_order_relaxed);
+  while (!(gate & kClosed)) {
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
 void ThreadPool::WorkerLoop(int thread) {
   uint32_t seen = 0;
   while (true) {
     WaitWhileEqual(epoch_, seen);
-    ++seen;
+    seen = epoch_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_relaxed)) return;
+    if (!Enter()) continue;
     Work(thread);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+    if (gate_.fetch_sub(1, std::memory_order_acq_rel) == (kClosed | 1)) gate_.notify_one();
   }
 }
 
@@ -92,13 +101,13 @@ void ThreadPool::Run(int64_t count, int64_t grain, RangeFunction f) {
   grain_ = grain;
   function_ = &f;
   next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  gate_.store(0, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   Work(0);
-  for (int left = busy_.load(std::memory_order_acquire); left != 0;
-       left = busy_.load(std::memory_order_acquire)) {
-    WaitWhileEqual(busy_, left);
+  for (uint32_t gate = gate_.fetch_or(kClosed, std::memory_order_acq_rel) | kClosed; gate != kClosed;
+       gate = gate_.load(std::memory_order_acquire)) {
+    WaitWhileEqual(gate_, gate);
   }
   function_ = nullptr;
   if (error_) {

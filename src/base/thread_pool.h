@@ -52,11 +52,15 @@ class ThreadPool {
  private:
   void Run(int64_t count, int64_t grain, RangeFunction f);
   void WorkerLoop(int thread);
+  bool Enter();
   void Work(int thread);
 
   std::vector<std::thread> workers_;
   std::atomic<uint32_t> epoch_{0};   // counts jobs; workers wait for it to move
-  std::atomic<int> busy_{0};         // workers still inside the current job
+  // Workers inside the current job, and kClosed once all of it is given out: who comes later does not enter, so a job
+  // never waits for a worker that another process keeps from running.
+  static constexpr uint32_t kClosed = uint32_t{1} << 31;
+  std::atomic<uint32_t> gate_{kClosed};
   std::atomic<int64_t> next_{0};     // first item not yet taken
   std::atomic<bool> stop_{false};
   int64_t count_ = 0;

@@ -12,10 +12,16 @@ namespace apr {
 
 simdjson::dom::element ParseWithSimdJson(simdjson::dom::parser* parser,
                                          const SimdJsonText& source) {
-  const simdjson::padded_string padded(source.text);
+  // simdjson reads a little beyond the end. Where that stays on the text's last page the text is read where it stands.
+  constexpr size_t kPage = 4096;
+  const size_t used = (reinterpret_cast<uintptr_t>(source.text.data()) + source.text.size()) % kPage;
+  const bool copy = used == 0 || kPage - used < simdjson::SIMDJSON_PADDING;
+  const simdjson::padded_string padded = copy ? simdjson::padded_string(source.text) : simdjson::padded_string();
   simdjson::dom::element root;
-  simdjson::error_code code = parser->allocate(padded.size(), source.max_depth);
-  if (code == simdjson::SUCCESS) code = parser->parse(padded).get(root);
+  simdjson::error_code code = parser->allocate(source.text.size(), source.max_depth);
+  if (code == simdjson::SUCCESS) {
+    code = parser->parse(copy ? padded.data() : source.text.data(), source.text.size(), false).get(root);
+  }
   if (code == simdjson::SUCCESS) return root;
   // simdjson's document parser does not say where: the slower parser does.
   try {

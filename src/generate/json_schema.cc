@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "generate/json_number.h"
+#include "generate/json_format.h"
 #include "generate/json_pattern.h"
 #include "generate/json_schema_merge.h"
 
@@ -151,24 +152,17 @@ class Converter {
       if (!schema["pattern"].is_string()) Fail(where, "pattern must be a string");
       return Quoted(JsonPatternExpr(schema["pattern"].get<std::string>(), source_));
     }
-    if (schema.contains("format") && schema["format"].is_string() && !sized) {
-      const auto pattern = FormatPattern(schema["format"].get<std::string>());
-      if (!pattern.empty()) return Quoted(JsonPatternExpr(pattern, source_));
-    }
     const int64_t least = Count(schema, "minLength", 0, where);
     const int64_t most = Count(schema, "maxLength", -1, where);
+    if (schema.contains("format") && schema["format"].is_string()) {
+      if (const auto format = JsonFormatOf(schema["format"].get<std::string>())) {
+        const bool fits = least <= format->shortest && (most < 0 || (format->longest >= 0 && format->longest <= most));
+        if (!fits) Fail(where, "format together with minLength or maxLength that it does not keep by itself is not supported");
+        return Quoted(JsonPatternExpr(format->pattern, source_));
+      }
+    }
     if (most >= 0 && most < least) return GrammarExpr::Choice({});
     return Quoted(GrammarExpr::Repeat(GrammarExpr::Rule(Character()), least, most));
-  }
-
-  static std::string FormatPattern(const std::string& format) {
-    const std::string date = "\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))";
-    const std::string time = "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
-    if (format == "date") return "^" + date + "$";
-    if (format == "time") return "^" + time + "$";
-    if (format == "date-time") return "^" + date + "T" + time + "$";
-    if (format == "uuid") return "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
-    return "";
   }
 
   uint32_t Character() {

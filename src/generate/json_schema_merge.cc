@@ -20,7 +20,8 @@ const std::vector<std::string> kCarriedOut = {
     "type", "enum", "const", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "minLength",
     "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "anyOf", "oneOf", "allOf", "$ref"};
 const std::vector<std::string> kNotes = {"title", "description", "default", "examples", "example", "$schema", "$id", "$comment", "$defs", "definitions",
-                                         "deprecated", "readOnly", "writeOnly", "strict", "name"};
+                                         "deprecated", "readOnly", "writeOnly", "strict", "name", "contentEncoding", "contentMediaType",
+                                         "discriminator"};  // says which of oneOf's alternatives holds, restricts nothing
 
 bool Is(const std::vector<std::string>& list, const std::string& key) { return std::ranges::find(list, key) != list.end(); }
 

@@ -17,51 +17,75 @@ namespace {
 
 // Words above this many symbols are merged in windows.
 constexpr size_t kWindow = size_t{1} << 15;
+constexpr uint64_t kDigestSeed = 0x9E3779B97F4A7C15u;
 
 // Looks up the parts and results of merges in blocks. What a block will touch is asked for while the one before is
 // looked up, so that the misses overlap.
 class MergeResolver {
  public:
-  using Pair = std::pair<std::string_view, std::string_view>;
   static constexpr size_t kBlock = 32;
   static constexpr uint32_t kNone = 0xFFFFFFFF;
   struct Ids {
     uint32_t left = kNone, right = kNone, result = kNone;
+    bool whole() const { return left != kNone && right != kNone && result != kNone; }
   };
 
-  MergeResolver(const Vocabulary& vocabulary, size_t prefix)
-      : vocabulary_(vocabulary), prefix_(prefix) {}
+  MergeResolver(const Vocabulary& vocabulary, const BpeOptions& options)
+      : vocabulary_(vocabulary), prefix_(options.continuing_subword_prefix.size()), skip_bad_(options.skip_bad_merges) {}
 
-  void Run(std::span<const Pair> pairs, Ids* ids) {
-    Ask(pairs, 0);
-    for (size_t begin = 0; begin < pairs.size(); begin += kBlock) {
-      Ask(pairs, begin + kBlock);
-      const size_t count = std::min(kBlock, pairs.size() - begin);
-      const auto& hashes = hashes_[begin / kBlock % 2];
+  // The merges of ranks [begin, begin + ids.size()); those that are not whole go to `skipped`.
+  void Run(const MergeSource& source, size_t begin, std::span<Ids> ids, std::vector<MergeRules::Skipped>& skipped) {
+    const MergeSource::Reader read = source.from(begin);
+    Ask(read, 0, ids.size());
+    for (size_t at = 0; at < ids.size(); at += kBlock) {
+      Ask(read, at + kBlock, ids.size());
+      const size_t count = std::min(kBlock, ids.size() - at);
+      const Block& block = blocks_[at / kBlock % 2];
       for (size_t i = 0; i < count; ++i) {
-        const Pair& pair = pairs[begin + i];
-        ids[begin + i] = {vocabulary_.Find(pair.first, hashes[i][0]).value_or(kNone),
-                          vocabulary_.Find(pair.second, hashes[i][1]).value_or(kNone), FindResult(pair)};
+        for (const uint64_t hash : block.hashes[i]) vocabulary_.PrefetchPiece(hash);
+      }
+      for (size_t i = 0; i < count; ++i) {
+        const MergePair& pair = block.pairs[i];
+        Ids& out = ids[at + i];
+        out = {vocabulary_.Find(pair.first, block.hashes[i][0]).value_or(kNone),
+               vocabulary_.Find(pair.second, block.hashes[i][1]).value_or(kNone), FindResult(pair)};
+        if (!out.whole()) skipped.push_back(Skip(begin + at + i, pair, out));
       }
     }
   }
 
  private:
-  void Ask(std::span<const Pair> pairs, size_t begin) {
-    if (begin >= pairs.size()) return;
-    const size_t count = std::min(kBlock, pairs.size() - begin);
-    auto& hashes = hashes_[begin / kBlock % 2];
+  struct Block {
+    MergePair pairs[kBlock];
+    uint64_t hashes[kBlock][2];
+  };
+
+  void Ask(const MergeSource::Reader& read, size_t at, size_t size) {
+    if (at >= size) return;
+    const size_t count = std::min(kBlock, size - at);
+    Block& block = blocks_[at / kBlock % 2];
+    read(std::span(block.pairs, count));
     for (size_t i = 0; i < count; ++i) {
-      hashes[i][0] = HashBytes(pairs[begin + i].first);
-      hashes[i][1] = HashBytes(pairs[begin + i].second);
-      vocabulary_.PrefetchSlot(hashes[i][0]);
-      vocabulary_.PrefetchSlot(hashes[i][1]);
+      block.hashes[i][0] = HashBytes(block.pairs[i].first);
+      block.hashes[i][1] = HashBytes(block.pairs[i].second);
+      vocabulary_.PrefetchSlot(block.hashes[i][0]);
+      vocabulary_.PrefetchSlot(block.hashes[i][1]);
     }
+  }
+
+  MergeRules::Skipped Skip(size_t rank, const MergePair& pair, const Ids& ids) const {
+    if (skip_bad_) return {static_cast<uint32_t>(rank), std::string(pair.first), std::string(pair.second)};
+    const std::string missing = ids.left == kNone    ? std::string(pair.first)
+                                : ids.right == kNone ? std::string(pair.second)
+                                                     : std::string(pair.first) + std::string(pair.second);
+    throw Error(ErrorCode::kInvalidFormat,
+                fmt::format("merge {} ('{}' '{}'): '{}' is not in the vocabulary", rank, pair.first, pair.second, missing),
+                {.tensor = "merges"});
   }
 
   // Vocabularies list results in the order of merges, several merges may give one result: the last
   // one and the id after it are tried first.
-  uint32_t FindResult(const Pair& pair) {
+  uint32_t FindResult(const MergePair& pair) {
     const std::string_view first = pair.first;
     const std::string_view second = pair.second.substr(std::min(prefix_, pair.second.size()));
     if (!vocabulary_.has_duplicates()) {
@@ -82,44 +106,38 @@ class MergeResolver {
 
   const Vocabulary& vocabulary_;
   size_t prefix_;
+  bool skip_bad_;
   uint32_t last_ = 0;
   std::string joined_;
-  uint64_t hashes_[2][kBlock][2];
+  Block blocks_[2];
 };
-
-[[noreturn]] void FailMerge(size_t rank, const MergeResolver::Pair& pair,
-                            std::string_view missing) {
-  throw Error(ErrorCode::kInvalidFormat,
-              fmt::format("merge {} ('{}' '{}'): '{}' is not in the vocabulary", rank, pair.first,
-                          pair.second, missing),
-              {.tensor = "merges"});
-}
 
 }  // namespace
 
-void MergeRules::Skip(size_t rank, const std::pair<std::string_view, std::string_view>& pieces) {
-  skipped_.push_back({static_cast<uint32_t>(rank), std::string(pieces.first), std::string(pieces.second)});
+MergeSource MergeSource::Of(const std::vector<MergePair>& pairs) {
+  return {pairs.size(), [&pairs](size_t begin) -> Reader {
+            return [next = pairs.data() + begin](std::span<MergePair> out) mutable {
+              std::copy_n(next, out.size(), out.begin());
+              next += out.size();
+            };
+          }};
 }
 
-MergeRules MergeRules::Resolve(
-    const Vocabulary& vocabulary,
-    const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
-    const BpeOptions& options) {
+MergeRules MergeRules::Resolve(const Vocabulary& vocabulary, const MergeSource& pairs, const BpeOptions& options) {
   using Ids = MergeResolver::Ids;
-  constexpr uint32_t kNone = MergeResolver::kNone;
-  const size_t prefix = options.continuing_subword_prefix.size();
-  std::vector<Ids> ids(pieces.size());
-  const std::span all(pieces);
+  LargeVector<Ids> ids(pairs.size);
+  const std::span all(ids);
   // Two halves where there is a second processor and enough to do.
-  const size_t half = pieces.size() > 20000 && ThreadPool::HardwareThreads() > 1 ? pieces.size() / 2 : pieces.size();
-  std::future<void> rest;
-  if (half < pieces.size()) {
-    rest = std::async(std::launch::async, [&] { MergeResolver(vocabulary, prefix).Run(all.subspan(half), ids.data() + half); });
-  }
-  MergeResolver(vocabulary, prefix).Run(all.first(half), ids.data());
-
+  const size_t half = pairs.size > 20000 && ThreadPool::HardwareThreads() > 1 ? pairs.size / 2 : pairs.size;
   MergeRules rules;
-  rules.table_.Reserve(pieces.size());
+  std::vector<Skipped> skipped;
+  std::future<void> rest;
+  if (half < pairs.size) {
+    rest = std::async(std::launch::async, [&] { MergeResolver(vocabulary, options).Run(pairs, half, all.subspan(half), skipped); });
+  }
+  MergeResolver(vocabulary, options).Run(pairs, 0, all.first(half), rules.skipped_);
+
+  rules.table_.Reserve(pairs.size);
   // Highest rank + 1 of a merge that makes the id, so far.
   std::vector<uint32_t> made(vocabulary.size(), 0);
   constexpr size_t kAhead = 24;
@@ -127,28 +145,16 @@ MergeRules MergeRules::Resolve(
     if (rank == half) rest.get();
     const size_t ahead = rank + kAhead;
     if (ahead < (rank < half ? half : ids.size())) rules.table_.Prefetch(ids[ahead].left, ids[ahead].right);
+    if (!ids[rank].whole()) continue;
     const auto [left, right, result] = ids[rank];
-    if (left == kNone || right == kNone || result == kNone) {
-      const auto& pair = pieces[rank];
-      if (!options.skip_bad_merges) {
-        FailMerge(rank, pair, left == kNone    ? std::string(pair.first)
-                              : right == kNone ? std::string(pair.second)
-                                               : std::string(pair.first) + std::string(pair.second));
-      }
-      rules.Skip(rank, pair);
-      continue;
-    }
     rules.table_.Insert(left, right, {static_cast<uint32_t>(rank), result});
     made[result] = static_cast<uint32_t>(rank) + 1;
-    for (const uint32_t id : {left, right, result}) {
-      rules.digest_ = (rules.digest_ ^ id) * 0x9E3779B97F4A7C15u;
-      rules.digest_ ^= rules.digest_ >> 32;
-    }
+    rules.digest_ = (rules.digest_ ^ MixHash(uint64_t{left} << 32 | right, result ^ kDigestSeed)) * kDigestSeed;
   }
+  rules.skipped_.insert(rules.skipped_.end(), std::make_move_iterator(skipped.begin()), std::make_move_iterator(skipped.end()));
   for (size_t rank = 0; rank < ids.size() && rules.ordered_; ++rank) {
-    const auto [left, right, result] = ids[rank];
-    if (left == kNone || right == kNone || result == kNone) continue;
-    rules.ordered_ = made[left] <= rank && made[right] <= rank;
+    if (!ids[rank].whole()) continue;
+    rules.ordered_ = made[ids[rank].left] <= rank && made[ids[rank].right] <= rank;
   }
   return rules;
 }

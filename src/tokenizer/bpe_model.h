@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,15 +29,23 @@ struct BpeOptions {
   bool skip_bad_merges = false;
 };
 
+using MergePair = std::pair<std::string_view, std::string_view>;
+
+// The pairs of a list of merges in order of rank, read in blocks where they stand, by several threads.
+struct MergeSource {
+  using Reader = std::function<void(std::span<MergePair> next)>;
+  size_t size = 0;
+  std::function<Reader(size_t begin)> from;
+
+  static MergeSource Of(const std::vector<MergePair>& pairs);  // borrows
+};
+
 // Merges as ids, in order of rank.
 class MergeRules {
  public:
-  // `pieces[i]` is the pair of rank i. Throws kInvalidFormat (key "merges") naming the merge whose
-  // part or result the vocabulary lacks, unless they are to be skipped.
-  static MergeRules Resolve(
-      const Vocabulary& vocabulary,
-      const std::vector<std::pair<std::string_view, std::string_view>>& pieces,
-      const BpeOptions& options);
+  // Throws kInvalidFormat (key "merges") naming the merge whose part or result the vocabulary lacks, unless
+  // they are to be skipped.
+  static MergeRules Resolve(const Vocabulary& vocabulary, const MergeSource& pairs, const BpeOptions& options);
 
   const MergeTable& table() const { return table_; }
   // Merges left out, as spelled, with their rank.
@@ -50,8 +59,6 @@ class MergeRules {
   uint64_t digest() const { return digest_; }  // of (left, right, result) in order of rank
 
  private:
-  void Skip(size_t rank, const std::pair<std::string_view, std::string_view>& pieces);
-
   MergeTable table_;
   std::vector<Skipped> skipped_;
   bool ordered_ = true;

@@ -31,7 +31,8 @@ struct ModelFields {
   bool vocabulary_is_list = false;
   bool has_vocabulary = false;
   std::vector<double> scores;  // of a list
-  std::vector<std::pair<std::string_view, std::string_view>> merges;
+  dom::array merges;
+  size_t merge_count = 0;
   bool has_merges = false;
   Json other = Json::object();
 };
@@ -140,26 +141,37 @@ class Loader {
   void ReadMerges(dom::element value) {
     if (model_.has_merges) FailModel("there are two lists of merges", "model.merges");
     model_.has_merges = true;
+    model_.merges = value.get_array();
+    for (auto it = model_.merges.begin(); it != model_.merges.end(); ++it) ++model_.merge_count;
+  }
+
+  MergePair ReadMerge(dom::element entry, size_t rank) const {
     const auto fail = [&](std::string_view text) {
-      FailModel(fmt::format("merge {} ('{}') is not two pieces", model_.merges.size(), text),
-                "merges");
+      FailModel(fmt::format("merge {} ('{}') is not two pieces", rank, text), "merges");
     };
-    // At least 5 bytes of JSON each.
-    model_.merges.reserve(std::min<size_t>(value.get_array().size(), text_.size() / 5));
-    for (const dom::element entry : value.get_array()) {
-      std::string_view text;
-      if (entry.get_string().get(text) == simdjson::SUCCESS) {
-        const size_t space = text.find(' ');
-        if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
-          fail(text);
-        model_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
-        continue;
-      }
-      const dom::array pair = entry.get_array();
-      if (pair.size() != 2) fail("...");
-      model_.merges.emplace_back(std::string_view(pair.at(0).get_string()),
-                                 std::string_view(pair.at(1).get_string()));
+    std::string_view text;
+    if (entry.get_string().get(text) == simdjson::SUCCESS) {
+      const size_t space = text.find(' ');
+      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) fail(text);
+      return {text.substr(0, space), text.substr(space + 1)};
     }
+    const dom::array pair = entry.get_array();
+    if (pair.size() != 2) fail("...");
+    return {std::string_view(pair.at(0).get_string()), std::string_view(pair.at(1).get_string())};
+  }
+
+  // Read in the document: a list of them would take longer than finding the pieces.
+  MergeSource Merges() const {
+    return {model_.merge_count, [this](size_t begin) -> MergeSource::Reader {
+              auto it = model_.merges.begin();
+              for (size_t i = 0; i < begin; ++i) ++it;
+              return [this, it, rank = begin](std::span<MergePair> out) mutable {
+                for (MergePair& pair : out) {
+                  pair = ReadMerge(*it, rank++);
+                  ++it;
+                }
+              };
+            }};
   }
 
   const Json& Top(const char* key) const {
@@ -210,9 +222,9 @@ class Loader {
       parts.description.notes.push_back(
           fmt::format("dropout {} is for training and is not applied", dropout->get<double>()));
     }
-    MergeRules rules = MergeRules::Resolve(model_.vocabulary, model_.merges, options);
+    MergeRules rules = MergeRules::Resolve(model_.vocabulary, Merges(), options);
     parts.merges_digest = rules.digest();
-    parts.description.merges = model_.merges.size();
+    parts.description.merges = model_.merge_count;
     auto model = std::make_unique<BpeModel>(std::move(model_.vocabulary), std::move(rules),
                                             std::move(options));
     ByteLevelForm form = ByteLevelFormFromJson(Top("pre_tokenizer"));

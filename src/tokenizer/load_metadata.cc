@@ -1,10 +1,12 @@
 // Loading a tokenizer from a model's own metadata: GGUF's tokenizer.ggml.* keys, or .apr's
 // tokenizer.* keys.
 #include <fmt/format.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "format/model_file.h"
@@ -53,17 +55,14 @@ class Keys {
     if (*id < 0 || static_cast<uint64_t>(*id) >= vocab_size) return std::nullopt;
     return static_cast<int32_t>(*id);
   }
-  // Arrays; .apr's may be JSON text.
-  std::vector<std::string_view> Strings(std::string_view key) {
+  // nullptr: no such key, or an empty list.
+  const MetaValue* Strings(std::string_view key) const {
     const MetaValue* value = Find(key);
-    if (value == nullptr) return {};
-    if (value->type() == MetaValue::Type::kArray) {
-      if (value->size() > 0 && value->element_type() != MetaValue::Type::kString) {
-        Fail(key, "is not an array of strings");
-      }
-      return value->AsStrings();
+    if (value == nullptr) return nullptr;
+    if (value->type() != MetaValue::Type::kArray || (value->size() > 0 && value->element_type() != MetaValue::Type::kString)) {
+      Fail(key, "is not an array of strings");
     }
-    Fail(key, "is not an array of strings");
+    return value->size() > 0 ? value : nullptr;
   }
   const MetaValue* NumberArray(std::string_view key, size_t count) const {
     const MetaValue* value = Find(key);
@@ -79,6 +78,21 @@ class Keys {
  private:
   const ModelFile& file_;
   bool apr_;
+};
+
+// The strings of an array where they stand, one after the other.
+class StringWalk {
+ public:
+  explicit StringWalk(const MetaValue& array) : at_(array.array_bytes().data()) {}
+  std::string_view Next() {
+    const auto length = static_cast<size_t>(LoadLe<uint64_t>(at_));
+    const std::string_view out(reinterpret_cast<const char*>(at_ + 8), length);
+    at_ += 8 + length;
+    return out;
+  }
+
+ private:
+  const std::byte* at_;
 };
 
 class MetadataLoader {
@@ -128,36 +142,51 @@ class MetadataLoader {
   }
 
   void ReadPieces() {
-    pieces_ = keys_.Strings("tokens");
-    if (pieces_.size() > 0x7FFFFFFF / 16) keys_.Fail("tokens", "has too many entries");
-    size_t bytes = 0;
-    for (const std::string_view piece : pieces_) bytes += piece.size();
-    vocabulary_.Reserve(pieces_.size(), bytes);
-    for (size_t i = 0; i < pieces_.size(); ++i) {
-      // Text is decoded as UTF-8 everywhere below, so a piece that is not is refused here.
-      if (!IsValidUtf8(pieces_[i]))
-        keys_.Fail("tokens", fmt::format("piece {} is not valid UTF-8", i));
-      vocabulary_.Add(static_cast<uint32_t>(i), pieces_[i]);
+    if (const MetaValue* tokens = keys_.Strings("tokens")) {
+      if (tokens->size() > 0x7FFFFFFF / 16) keys_.Fail("tokens", "has too many entries");
+      count_ = tokens->size();
+      vocabulary_.Reserve(count_, tokens->array_bytes().size() - 8 * count_);
+      StringWalk walk(*tokens);
+      for (size_t i = 0; i < count_; ++i) vocabulary_.Add(static_cast<uint32_t>(i), walk.Next());
     }
+    CheckUtf8();
     vocabulary_.BuildIndex(true);
-    types_.assign(pieces_.size(), PieceType::kNormal);
-    if (const MetaValue* value = keys_.NumberArray("token_type", pieces_.size())) {
+    types_.assign(count_, PieceType::kNormal);
+    if (const MetaValue* value = keys_.NumberArray("token_type", count_)) {
       const auto types = value->AsInts();
       for (size_t i = 0; i < types.size(); ++i) {
         if (types[i] >= 1 && types[i] <= 6) types_[i] = static_cast<PieceType>(types[i]);
       }
       has_types_ = true;
     }
-    scores_.assign(pieces_.size(), 0.0f);
-    if (const MetaValue* value = keys_.NumberArray("scores", pieces_.size())) {
+    if (const MetaValue* value = keys_.NumberArray("scores", count_)) {
       scores_ = value->AsFloats();
-      if (scores_.size() != pieces_.size()) keys_.Fail("scores", "is not an array of numbers");
+      if (scores_.size() != count_) keys_.Fail("scores", "is not an array of numbers");
     }
+  }
+
+  // Text is decoded as UTF-8 everywhere below, so a piece that is not is refused here. All of them behind one another
+  // are if each is; the reverse holds where none begins within a character.
+  void CheckUtf8() {
+    bool whole = simdjson::validate_utf8(vocabulary_.text().data(), vocabulary_.text().size());
+    for (uint32_t id = 0; whole && id < count_; ++id) {
+      const std::string_view piece = vocabulary_.Piece(id);
+      whole = piece.empty() || (static_cast<unsigned char>(piece[0]) & 0xC0) != 0x80;
+    }
+    for (uint32_t id = 0; !whole && id < count_; ++id) {
+      if (!IsValidUtf8(vocabulary_.Piece(id))) keys_.Fail("tokens", fmt::format("piece {} is not valid UTF-8", id));
+    }
+  }
+
+  // A file without scores has none that differ.
+  std::vector<float> TakeScores() {
+    scores_.resize(count_);
+    return std::move(scores_);
   }
 
   void ReadIds() {
     SpecialIds& ids = parts_->special;
-    const size_t count = pieces_.size();
+    const size_t count = count_;
     ids.bos = keys_.Id("bos_token_id", count);
     ids.eos = keys_.Id("eos_token_id", count);
     ids.unk = keys_.Id("unknown_token_id", count);
@@ -183,7 +212,7 @@ class MetadataLoader {
       if (!special && !(user_defined && types_[id] == PieceType::kUserDefined)) continue;
       AddedToken token;
       token.id = id;
-      token.content = std::string(pieces_[id]);
+      token.content = std::string(vocabulary_.Piece(id));
       token.special = special;
       tokens.push_back(std::move(token));
     }
@@ -218,31 +247,39 @@ class MetadataLoader {
     BpeOptions options;
     options.ignore_merges = pre->ignore_merges;
     options.skip_bad_merges = true;
-    std::vector<std::pair<std::string_view, std::string_view>> merges;
-    const auto lines = keys_.Strings("merges");
-    merges.reserve(lines.size());
-    for (size_t i = 0; i < lines.size(); ++i) {
-      const size_t space = lines[i].find(' ', 1);
-      if (space == std::string_view::npos) {
-        keys_.Fail("merges", fmt::format("merge {} ('{}') is not two pieces", i, lines[i]));
-      }
-      merges.emplace_back(lines[i].substr(0, space), lines[i].substr(space + 1));
-    }
-    if (merges.empty()) keys_.Fail("merges", "is missing or empty");
+    const MergeSource merges = Merges();
     MergeRules rules = MergeRules::Resolve(vocabulary_, merges, options);
     parts_->merges_digest = rules.digest();
-    parts_->description.merges = merges.size();
+    parts_->description.merges = merges.size;
     if (!rules.skipped().empty()) {
       parts_->description.notes.push_back(fmt::format(
           "{} merges name pieces that the vocabulary lacks and are left out", rules.skipped().size()));
     }
+    AddSpecialTokens(true);
     auto model =
         std::make_unique<BpeModel>(std::move(vocabulary_), std::move(rules), std::move(options));
     parts_->byte_level = ByteLevelEncoder::Make(*model);
     parts_->model = std::move(model);
     parts_->decoder = MakeByteLevelDecoder();
     parts_->prefix_space = keys_.Bool("add_space_prefix").value_or(false);
-    AddSpecialTokens(true);
+  }
+
+  MergeSource Merges() const {
+    const MetaValue* lines = keys_.Strings("merges");
+    if (lines == nullptr) keys_.Fail("merges", "is missing or empty");
+    return {lines->size(), [this, lines](size_t begin) -> MergeSource::Reader {
+              StringWalk walk(*lines);
+              for (size_t i = 0; i < begin; ++i) walk.Next();
+              return [this, walk, rank = begin](std::span<MergePair> out) mutable {
+                for (MergePair& pair : out) {
+                  const std::string_view line = walk.Next();
+                  const size_t space = line.find(' ', 1);
+                  if (space == std::string_view::npos) keys_.Fail("merges", fmt::format("merge {} ('{}') is not two pieces", rank, line));
+                  pair = {line.substr(0, space), line.substr(space + 1)};
+                  ++rank;
+                }
+              };
+            }};
   }
 
   static std::unique_ptr<const Splitter> MakeSplitterOf(const std::vector<const char*>& patterns) {
@@ -294,7 +331,7 @@ class MetadataLoader {
     ScoredPieces pieces;
     pieces.unk_id = Unknown();
     pieces.byte_fallback = HasAllBytes();
-    pieces.scores = std::move(scores_);
+    pieces.scores = TakeScores();
     pieces.types = std::move(types_);
     parts_->model = std::make_unique<SentencePieceBpe>(std::move(vocabulary_), std::move(pieces));
   }
@@ -309,7 +346,8 @@ class MetadataLoader {
     options.unk_id = Unknown();
     options.byte_fallback = HasAllBytes();
     options.single_precision = true;
-    options.scores.assign(scores_.begin(), scores_.end());
+    const std::vector<float> scores = TakeScores();
+    options.scores.assign(scores.begin(), scores.end());
     options.types = std::move(types_);
     parts_->model = std::make_unique<UnigramModel>(std::move(vocabulary_), std::move(options));
   }
@@ -323,7 +361,7 @@ class MetadataLoader {
     options.continuing_subword_prefix = "";
     options.max_input_chars_per_word = ~uint64_t{0};
     const auto unk = Unknown();
-    options.unk_token = unk ? std::string(pieces_[*unk]) : "[UNK]";
+    options.unk_token = unk ? std::string(vocabulary_.Piece(*unk)) : "[UNK]";
     parts_->decoder = MakeSentencePieceDecoder(true);
     AddSpecialTokens(true);
     parts_->model = std::make_unique<WordPieceModel>(std::move(vocabulary_), std::move(options));
@@ -355,7 +393,7 @@ class MetadataLoader {
 
   Keys keys_;
   std::unique_ptr<TokenizerParts> parts_;
-  std::vector<std::string_view> pieces_;
+  size_t count_ = 0;  // of tokens
   Vocabulary vocabulary_;
   std::vector<PieceType> types_;
   std::vector<float> scores_;

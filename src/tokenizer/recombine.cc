@@ -17,8 +17,8 @@ std::shared_ptr<const TokenModel> BpeWith(const BpeModel& rules_of, const TokenM
   BpeOptions lenient = options;
   lenient.skip_bad_merges = true;
   const auto spelled = SpelledMerges(rules_of);
-  std::vector<std::pair<std::string_view, std::string_view>> views(spelled.begin(), spelled.end());
-  MergeRules rules = MergeRules::Resolve(vocabulary_of.vocabulary(), views, lenient);
+  const std::vector<MergePair> views(spelled.begin(), spelled.end());
+  MergeRules rules = MergeRules::Resolve(vocabulary_of.vocabulary(), MergeSource::Of(views), lenient);
   return std::make_shared<const BpeModel>(vocabulary_of.vocabulary(), std::move(rules), std::move(options));
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -46,42 +47,62 @@ uint64_t HashBytes(const char* data, size_t size) {
 void Vocabulary::Reserve(size_t entries, size_t bytes) {
   arena_.reserve(bytes);
   entries_.reserve(entries);
-  order_.reserve(entries);
 }
 
 void Vocabulary::Add(uint32_t id, std::string_view piece) {
-  if (id > 16 * static_cast<uint64_t>(order_.size()) + kIdSlack) {
+  if (id > 16 * static_cast<uint64_t>(count_) + kIdSlack) {
     throw Error(
         ErrorCode::kInvalidFormat,
-        fmt::format("token id {} is far beyond the number of tokens ({})", id, order_.size()),
+        fmt::format("token id {} is far beyond the number of tokens ({})", id, count_),
         {.tensor = "vocab"});
   }
   if (arena_.size() + piece.size() >= kAbsent) {
     throw Error(ErrorCode::kInvalidFormat, "the vocabulary's text exceeds 4 GiB",
                 {.tensor = "vocab"});
   }
-  if (id >= entries_.size()) entries_.resize(id + size_t{1});
-  Entry& entry = entries_[id];
-  if (entry.offset != kAbsent) {
+  if (Has(id)) {
     if (Piece(id) == piece) return;
     throw Error(
         ErrorCode::kInvalidFormat,
         fmt::format("token id {} is given to two pieces, '{}' and '{}'", id, Piece(id), piece),
         {.tensor = "vocab"});
   }
-  entry = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(piece.size())};
+  if (order_.empty() && id != count_) {
+    order_.resize(count_);
+    std::iota(order_.begin(), order_.end(), 0u);
+  }
+  if (!order_.empty() || id != count_) order_.push_back(id);
+  const Entry entry = {static_cast<uint32_t>(arena_.size()), static_cast<uint32_t>(piece.size())};
+  if (id == entries_.size()) {
+    entries_.push_back(entry);
+  } else {
+    if (id > entries_.size()) entries_.resize(id + size_t{1});
+    entries_[id] = entry;
+  }
   arena_ += piece;
   longest_ = std::max(longest_, piece.size());
-  order_.push_back(id);
+  ++count_;
 }
 
 void Vocabulary::BuildIndex(bool first_wins) {
-  const size_t capacity = std::bit_ceil(std::max<size_t>(16, order_.size() + order_.size() / 2));
+  const size_t capacity = std::bit_ceil(std::max<size_t>(16, count_ + count_ / 2));
   slots_.assign(capacity, {});
   mask_ = capacity - 1;
-  for (const uint32_t id : order_) {
+  // Slots are asked for some pieces ahead, so that the misses overlap.
+  constexpr size_t kAhead = 16;
+  uint64_t hashes[kAhead];
+  const auto id_of = [&](size_t i) { return order_.empty() ? static_cast<uint32_t>(i) : order_[i]; };
+  const auto ask = [&](size_t i) {
+    if (i >= count_) return;
+    hashes[i % kAhead] = HashBytes(Piece(id_of(i)));
+    __builtin_prefetch(&slots_[hashes[i % kAhead] & mask_], 1);
+  };
+  for (size_t i = 0; i < kAhead; ++i) ask(i);
+  for (size_t i = 0; i < count_; ++i) {
+    const uint32_t id = id_of(i);
     const std::string_view piece = Piece(id);
-    const uint64_t hash = HashBytes(piece);
+    const uint64_t hash = hashes[i % kAhead];
+    ask(i + kAhead);
     const uint64_t head = Head(piece, hash);
     uint64_t at = hash & mask_;
     while (slots_[at].id_plus_one != 0 && !Holds(slots_[at], head, piece)) at = (at + 1) & mask_;

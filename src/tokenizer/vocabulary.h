@@ -43,6 +43,11 @@ class Vocabulary {
   std::optional<uint32_t> Find(std::string_view piece, uint64_t hash) const;
   // Brings what Find will touch first into the cache, for callers that look up many.
   void PrefetchSlot(uint64_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
+  // Once that is there: what a comparison will read.
+  void PrefetchPiece(uint64_t hash) const {
+    const uint32_t entry = slots_[hash & mask_].id_plus_one;
+    if (entry > 0) __builtin_prefetch(arena_.data() + entries_[entry - 1].offset);
+  }
 
   bool Has(uint32_t id) const { return id < entries_.size() && entries_[id].offset != kAbsent; }
   // Empty for an id without a piece.
@@ -52,7 +57,9 @@ class Vocabulary {
   }
 
   uint32_t size() const { return static_cast<uint32_t>(entries_.size()); }  // highest id + 1
-  size_t count() const { return order_.size(); }                            // entries
+  size_t count() const { return count_; }                                   // entries
+  // All pieces behind one another, as added.
+  std::string_view text() const { return arena_; }
   bool has_duplicates() const { return duplicates_; }
   size_t longest() const { return longest_; }  // bytes of the longest piece
 
@@ -77,7 +84,8 @@ class Vocabulary {
 
   std::string arena_;
   std::vector<Entry> entries_;
-  std::vector<uint32_t> order_;  // ids as added
+  std::vector<uint32_t> order_;  // ids as added; empty: 0, 1, 2 and so on
+  size_t count_ = 0;
   LargeVector<Slot> slots_;
   uint64_t mask_ = 0;
   size_t longest_ = 0;
