@@ -132,6 +132,11 @@ void PercentFormatter::Conversion() {
   Flags flags;
   Value value;
   bool keyed = false;
+  if (Peek() == '%') {  // only so: with a width or a key it is a conversion that does not exist
+    ++at_;
+    Append("%");
+    return;
+  }
   if (Peek() == '(') {
     value = Keyed();
     keyed = true;
@@ -160,10 +165,6 @@ void PercentFormatter::Conversion() {
   while (Peek() == 'h' || Peek() == 'l' || Peek() == 'L') ++at_;
   const char type = Peek();
   ++at_;
-  if (type == '%') {
-    Append("%");
-    return;
-  }
   if (!keyed) value = NextArgument();
   Put(type, value, flags);
 }
