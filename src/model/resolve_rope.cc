@@ -80,13 +80,18 @@ class RopeResolver {
       return;
     }
     if (const auto factor = reader_.Real({factor_keys})) {
-      if (!(*factor > 0 && *factor <= 1)) Refuse("partial_rotary_factor", fmt::format("{} is not a part of a head", *factor));
-      dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * *factor);
+      const double elements = static_cast<double>(c_.head_dim) * *factor;  // the whole part counts
+      if (!(*factor > 0 && elements < static_cast<double>(c_.head_dim) + 1)) Refuse("partial_rotary_factor", fmt::format("{} is not a part of a head", *factor));
+      dim = static_cast<int64_t>(elements);
       origin = reader_.last_origin();
     } else if (const auto given = reader_.Int({"rotary_dim", "rope.dimension_count"})) {
       dim = *given;
       origin = reader_.last_origin();
     }
+    // transformers' classes that take the width from the table of cosines rotate one element more than an odd number,
+    // with frequencies of the odd one: ThetaOfOddPart.
+    odd_part_ = dim > 0 && dim % 2 != 0 && !reader_.is_gguf() && (arch_.name == "gpt_neox" || arch_.name == "phi3");
+    if (odd_part_) ++dim;
     if (dim < 2 || dim % 2 != 0 || dim > c_.head_dim) {
       Refuse("partial_rotary_factor", fmt::format("{} of {} elements of a head cannot rotate", dim, c_.head_dim));
     }
@@ -118,6 +123,15 @@ class RopeResolver {
       reader_.NoteRule("rope_theta", fmt::format("{}", out_.table.theta), "the file does not say; the default of the architecture");
     }
     if (!(out_.table.theta > 0) || !std::isfinite(out_.table.theta)) Refuse("rope_theta", "must be positive");
+    if (odd_part_) ThetaOfOddPart();
+  }
+
+  // theta^(-2 i / (dim - 1)) = theta'^(-2 i / dim). The scalings that look at more than frequencies are refused.
+  void ThetaOfOddPart() {
+    const auto dim = static_cast<double>(out_.table.rotary_dim);
+    out_.table.theta = std::pow(out_.table.theta, dim / (dim - 1));
+    reader_.NoteRule((field_ + "_theta").c_str(), fmt::format("{}", out_.table.theta),
+                     fmt::format("frequencies of {} elements, of which {} rotate", dim - 1, dim));
   }
 
   void ScalingFromConfig() {
@@ -135,6 +149,7 @@ class RopeResolver {
     if (kind == "su" || (arch_.name == "phi3" && kind == "yarn")) kind = "longrope";  // older names
     out_.table.scaling = kind;
     if (kind == "linear") out_.table.factor = Required("factor");
+    else if (odd_part_ && (kind == "dynamic" || kind == "yarn")) Refuse("partial_rotary_factor", "an odd number of rotating elements with this scaling");
     else if (kind == "dynamic") Dynamic();
     else if (kind == "llama3") Llama3();
     else if (kind == "yarn") Yarn();
@@ -261,6 +276,7 @@ class RopeResolver {
   ModelConfig& c_;
   RopeKeys keys_;
   bool local_;
+  bool odd_part_ = false;
   std::string field_;
   std::string scaling_origin_ = "rule: no scaling";
   RopeSpec out_;

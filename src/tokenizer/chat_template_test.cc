@@ -140,6 +140,9 @@ TEST(ChatTemplate, ErrorsSayWhatAndWhere) {
         "No filter named 'nosuch' found.", 2);
   fails("{% include 'x' %}", TemplateErrorKind::kSyntax,
         "the tag 'include' is not supported in chat templates", 1);
+  fails("{% if false %}\n{{ {'a': 1, []: 1} }}{% endif %}", TemplateErrorKind::kSyntax, "TypeError: a key of a dict cannot be hashed", 2);
+  fails("{% filter list %}a{% endfilter %}\n{{ 1 }}", TemplateErrorKind::kRuntime, "TypeError: expected str instance, list found", 2);
+  fails("{% filter list %}a{% endfilter %}{{ raise_exception('b') }}", TemplateErrorKind::kRaised, "b", 1);
   fails("{{ [].append(1) }}", TemplateErrorKind::kRuntime,
         "access to attribute 'append' of 'list' object is unsafe.", 1);
 }

@@ -26,7 +26,7 @@ struct FilteredIterator final : Iterator {
     if (!entered) interpreter.EnterTest(stmt, activation.get());
     entered = true;
     while (NextItem(rt, source, out)) {
-      if (interpreter.TestItem(stmt, activation.get(), *out)) return true;
+      if (interpreter.TestItem(stmt, activation.get(), out)) return true;
     }
     return false;
   }
@@ -105,6 +105,7 @@ std::string Interpreter::Run() {
   out_ = &text;
   EnterFrame(program_.frame);
   Exec(program_.body);
+  CheckJoined();
   out_ = nullptr;
   return text;
 }
@@ -126,12 +127,15 @@ void Interpreter::EmitValue(const Value& value) {
   }
 }
 
-// What filter and call blocks give is joined to the text as it is, which only str can be.
+// What filter and call blocks give is joined to the text as it is, which only str can be. Jinja joins at the end: an error
+// in between comes first.
 void Interpreter::EmitStr(const Value& value) {
-  if (!value.is_str()) {
-    rt_.FailType(fmt::format("expected str instance, {} found", TypeName(value)));
-  }
-  Emit(Text(value));
+  if (value.is_str()) Emit(Text(value));
+  else if (problem_.empty()) problem_ = fmt::format("expected str instance, {} found", TypeName(value));
+}
+
+void Interpreter::CheckJoined() {
+  if (!problem_.empty()) rt_.FailType(std::exchange(problem_, {}));
 }
 
 Value& Interpreter::Variable(const VarRef& var) {
@@ -284,10 +288,20 @@ void Interpreter::EnterTest(const Stmt& stmt, Activation* activation) {
   EnterFrame(stmt.test_frame);
 }
 
-bool Interpreter::TestItem(const Stmt& stmt, Activation* activation, const Value& item) {
+bool Interpreter::TestItem(const Stmt& stmt, Activation* activation, Value* item) {
   const Within within(*this, activation);
-  Assign(*stmt.test_target, item);
-  return Truthy(Eval(*stmt.test));
+  Assign(*stmt.test_target, *item);
+  if (!Truthy(Eval(*stmt.test))) return false;
+  *item = Gathered(*stmt.test_target);
+  return true;
+}
+
+// The item as Jinja's generator hands it on: what the names of the target hold, several as a tuple.
+Value Interpreter::Gathered(const Expr& target) {
+  if (target.kind == ExprKind::kName) return Variable(target.var);
+  Values items;
+  for (const ExprPtr& kid : target.kids) items.push_back(Gathered(*kid));
+  return rt_.MakeTuple(std::move(items));
 }
 
 // filter, set and with blocks: names of their own inside the current function.

@@ -22,7 +22,8 @@ class Interpreter {
   std::string Run();
 
   // For the iterator of a loop with a test: evaluates it for `item` in `activation`.
-  bool TestItem(const Stmt& stmt, Activation* activation, const Value& item);
+  // Puts in place of an item that passes what the loop gets.
+  bool TestItem(const Stmt& stmt, Activation* activation, Value* item);
   void EnterTest(const Stmt& stmt, Activation* activation);
   // Lists an activation that something keeps, so that its variables are dropped at the end.
   void Capture(Activation* activation);
@@ -47,14 +48,16 @@ class Interpreter {
   // Collects output apart for a scope.
   class Captured {
    public:
-    explicit Captured(Interpreter& in) : in_(in), saved_(in.out_) { in.out_ = &text; }
+    explicit Captured(Interpreter& in) : in_(in), saved_(in.out_), saved_problem_(std::exchange(in.problem_, {})) { in.out_ = &text; }
     ~Captured() {
       in_.out_ = saved_;
+      in_.problem_ = std::move(saved_problem_);
       in_.written_ -= text.size();
     }
     Captured(const Captured&) = delete;
     Captured& operator=(const Captured&) = delete;
     std::string Take() {
+      in_.CheckJoined();
       in_.written_ -= text.size();
       return std::exchange(text, {});
     }
@@ -63,11 +66,14 @@ class Interpreter {
    private:
     Interpreter& in_;
     std::string* saved_;
+    std::string saved_problem_;
   };
 
   void Emit(std::string_view text);
   void EmitValue(const Value& value);
   void EmitStr(const Value& value);
+  void CheckJoined();
+  Value Gathered(const Expr& target);
 
   Flow Exec(const Block& block);
   Flow ExecStmt(const Stmt& stmt);
@@ -108,6 +114,7 @@ class Interpreter {
   const Values& context_;
   Activation* activation_ = nullptr;
   std::string* out_ = nullptr;
+  std::string problem_;  // why what went to out_ cannot be joined; empty: it can
   size_t written_ = 0;  // bytes in all buffers alive
   Value filter_input_;  // of the filter chain of a filter or set block
   std::vector<ActivationRef> captured_;

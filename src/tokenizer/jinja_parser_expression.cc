@@ -283,6 +283,37 @@ ExprPtr Parser::ParseListDisplay() {
   return list;
 }
 
+// Jinja works a dict of constants out while it compiles, reached or not, and stumbles over keys that cannot be hashed.
+// Known here: literals, collections of them, and `and`, `or` that a literal on the left decides.
+namespace {
+
+bool IsConstant(const Expr& expr) {
+  switch (expr.kind) {
+    case ExprKind::kConst:
+      return true;
+    case ExprKind::kTuple:
+    case ExprKind::kList:
+    case ExprKind::kDict:
+      return std::ranges::all_of(expr.kids, [](const ExprPtr& kid) { return IsConstant(*kid); });
+    case ExprKind::kAnd:
+    case ExprKind::kOr: {
+      const Expr& left = *expr.kids[0];
+      if (!IsConstant(left)) return false;
+      const bool truthy = left.kind == ExprKind::kConst ? Truthy(left.value) : !left.kids.empty();
+      return truthy == (expr.kind == ExprKind::kOr) || IsConstant(*expr.kids[1]);
+    }
+    default:
+      return false;
+  }
+}
+
+bool IsHashableConstant(const Expr& expr) {
+  if (expr.kind == ExprKind::kList || expr.kind == ExprKind::kDict) return false;
+  return expr.kind != ExprKind::kTuple || std::ranges::all_of(expr.kids, [](const ExprPtr& kid) { return IsHashableConstant(*kid); });
+}
+
+}  // namespace
+
 ExprPtr Parser::ParseDictDisplay() {
   ExprPtr dict = NewExpr(ExprKind::kDict, Next().line);
   while (!Current().IsOp("}")) {
@@ -293,6 +324,11 @@ ExprPtr Parser::ParseDictDisplay() {
     Adopt(dict.get(), ParseExpression());
   }
   ExpectOp("}");
+  if (IsConstant(*dict)) {
+    for (size_t i = 0; i < dict->kids.size(); i += 2) {
+      if (!IsHashableConstant(*dict->kids[i])) Fail("TypeError: a key of a dict cannot be hashed", dict->line);
+    }
+  }
   return dict;
 }
 

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Compares apr with PyTorch on tiny models with random constants, some for each architecture.
 
-    twins.py --apr build/release/cli/apr [--count N] [--seed N] [--seconds S] [--keep DIR] [NAME...]
+    twins.py --apr build/release/apr [--through gguf] [--count N] [--seed N] [--seconds S] [--keep DIR] [NAME...]
 
 For each architecture it draws N configurations (twin_configs.py), lets transformers make and save the model in f32,
 bf16 or f16, rewrites config.json in the older style or leaves keys out that the configuration class defaults (only
 where transformers then still reads the same), and compares `apr logits` with transformers in true float64. A
 difference is printed with the configuration that shows it.
+
+--through gguf writes each model with `apr export` first and runs that file, against the same PyTorch oracle. What a
+GGUF cannot say the exporter refuses; those twins are counted. GGUF holds constants in f32, so its bound is wider.
 
 The configuration that apr reads is the file; the one that PyTorch runs is what transformers reads from that file.
 """
@@ -36,7 +39,9 @@ from twin_configs import CONFIGS, LONGEST
 SAME = 1e-20  # NMSE of the reference executor against true float64
 F32_TIMES = 4.0  # f32: error of apr against that of PyTorch f32, as NMSE (twice the error, squared)
 F32_FLOOR = 4e-12  # below, both are the rounding of a few numbers
+SAME_CONSTANTS_F32 = 1e-11  # through GGUF, whose eps, theta, scales and factors are f32
 EXIT_DIFFERENT = 5
+REFUSALS = ("GGUF cannot ", "GGUF has no ")
 LENGTHS = (1, 13, LONGEST)
 
 
@@ -122,17 +127,34 @@ def meant_by(wide, plain, ids):
         return meant, plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
 
 
-def problems_of(apr, directory, ids, meant, peer, ratios):
+class Refused(Exception):
+    pass
+
+
+def exported(apr, directory):
+    """The model as a GGUF beside it."""
+    path = directory / "model.gguf"
+    command = [str(apr), "export", str(directory), "--format", "gguf", "--dtype", "as-stored", "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0 and any(text in done.stderr for text in REFUSALS):
+        raise Refused(done.stderr.strip().splitlines()[-1])
+    if done.returncode != 0:
+        raise RuntimeError(f"apr export ended with {done.returncode}: {done.stderr.strip()}")
+    return path
+
+
+def problems_of(apr, model, ids, meant, peer, ratios):
     """What differs for one sequence."""
-    out = directory / "logits.npy"
+    gguf = model.suffix == ".gguf"
+    out = (model.parent if gguf else model) / "logits.npy"
     found = []
-    mine, said = logits_of(apr, directory, ids, out, "--executor", "reference", "--dtype", "f64")
+    mine, said = logits_of(apr, model, ids, out, "--executor", "reference", "--dtype", "f64")
     error = make_model_oracle.nmse(mine, meant)
-    if not error <= SAME:
+    if not error <= (SAME_CONSTANTS_F32 if gguf else SAME):
         found.append(f"{len(ids)} tokens: reference NMSE {error:.1e}")
     if "nothing reads" in said or "does not use" in said:
         found.append(said)
-    mine, _ = logits_of(apr, directory, ids, out, "--precision", "exact")
+    mine, _ = logits_of(apr, model, ids, out, "--precision", "exact")
     error, bound = make_model_oracle.nmse(mine, meant), make_model_oracle.nmse(peer, meant)
     ratios.append(error / max(bound, 1e-30))
     if not error <= max(F32_TIMES * bound, F32_FLOOR):
@@ -140,7 +162,7 @@ def problems_of(apr, directory, ids, meant, peer, ratios):
     return found
 
 
-def check(apr, model_type, seed, keep, ratios):
+def check(arguments, model_type, seed, ratios):
     """Problems of one twin; each twin has its own stream of random numbers."""
     rng = random.Random(f"{model_type} {seed}")
     directory = pathlib.Path(tempfile.mkdtemp(prefix=f"twin-{model_type}-{seed}-"))
@@ -153,16 +175,18 @@ def check(apr, model_type, seed, keep, ratios):
         except Exception as error:
             return "unmade", [f"transformers: {type(error).__name__}: {str(error)[:200]}"]
         found = []
-        for ids, (meant, peer) in zip(sequences, answers, strict=True):
-            try:
-                found += problems_of(apr, directory, ids, meant, peer, ratios)
-            except RuntimeError as error:
-                found.append(str(error))
-                break
+        try:
+            model = exported(arguments.apr, directory) if arguments.through == "gguf" else directory
+            for ids, (meant, peer) in zip(sequences, answers, strict=True):
+                found += problems_of(arguments.apr, model, ids, meant, peer, ratios)
+        except Refused as error:
+            return "refused", [str(error)]
+        except RuntimeError as error:
+            found.append(str(error))
         if found:
             found += ["made: " + ", ".join(done), "config.json: " + json.dumps(json.loads((directory / "config.json").read_text()))]
-            if keep:
-                shutil.copytree(directory, keep / directory.name)
+            if arguments.keep:
+                shutil.copytree(directory, arguments.keep / directory.name)
         return "compared", found
     finally:
         shutil.rmtree(directory)
@@ -172,6 +196,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[[], *CONFIGS], metavar="NAME", help="architectures; default: all")
     parser.add_argument("--apr", required=True, type=pathlib.Path)
+    parser.add_argument("--through", choices=["gguf"], help="run what `apr export` makes of each")
     parser.add_argument("--count", type=int, default=3, help="twins of each architecture")
     parser.add_argument("--seed", type=int, default=1, help="of the first; the next has the next number")
     parser.add_argument("--seconds", type=float, help="begin no further round after this time")
@@ -182,22 +207,26 @@ def main():
     torch.set_num_threads(1)
     names = arguments.names or list(CONFIGS)
     compared = {name: 0 for name in names}
+    refused = {name: 0 for name in names}
     different, unmade, start, ratios = 0, 0, time.monotonic(), []
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         if arguments.seconds and time.monotonic() - start > arguments.seconds:
             break
         for name in names:
-            state, found = check(arguments.apr, name, seed, arguments.keep, ratios)
+            state, found = check(arguments, name, seed, ratios)
             compared[name] += state == "compared"
+            refused[name] += state == "refused"
             unmade += state == "unmade"
             different += state == "compared" and bool(found)
             if found:
                 print(f"{name} {seed}: {state}", *("    " + line for line in found), sep="\n", flush=True)
     total = sum(compared.values())
     print(f"{total} twins of {len(names)} architectures compared, {different} different, {unmade} that transformers refused")
+    if sum(refused.values()):
+        print(f"{sum(refused.values())} that GGUF cannot hold:", ", ".join(f"{name} {n}" for name, n in refused.items() if n))
     if ratios:
         print(f"error of apr exact against that of PyTorch f32 (NMSE): median {numpy.median(ratios):.2f} times")
-    if different or not all(compared.values()):
+    if different or not all(compared[name] or refused[name] for name in names):
         sys.exit(EXIT_DIFFERENT)
 
 
