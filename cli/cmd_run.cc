@@ -227,6 +227,7 @@ class Batch {
       const size_t end = std::min(text.find('\n', at_), text.size());
       const std::string_view line = text.substr(at_, end - at_);
       at_ = end + 1;
+      ++line_number_;
       if (line.find_first_not_of(" \t\r") == line.npos) continue;
       lines_.emplace_back();
       try {
@@ -241,11 +242,12 @@ class Batch {
 
   void Begin(std::string_view text, Line& line) {
     line.result = {{"task_id", nullptr}};
-    const Json json = ParseJson(text, args_.batch);
-    if (!json.is_object()) throw Error(ErrorCode::kInvalidFormat, "the line is no JSON object", {.file = args_.batch});
+    const std::string where = fmt::format("{}:{}", args_.batch, line_number_);
+    const Json json = ParseJson(text, where);
+    if (!json.is_object()) throw Error(ErrorCode::kInvalidFormat, "the line is no JSON object", {.file = where});
     if (json.contains("task_id")) line.result["task_id"] = json["task_id"];
     if (!json.contains("prompt") || !json["prompt"].is_string()) {
-      throw Error(ErrorCode::kInvalidFormat, "the line has no text under \"prompt\"", {.file = args_.batch});
+      throw Error(ErrorCode::kInvalidFormat, "the line has no text under \"prompt\"", {.file = where});
     }
     const PromptFlags flags{.ids = {}, .ids_file = {}, .text = json["prompt"].get<std::string>()};
     PromptTokens prompt = MakePrompt(args_, flags, setup_, console_);
@@ -304,6 +306,7 @@ class Batch {
   Console& console_;
   std::shared_ptr<const MappedFile> file_;
   size_t at_ = 0;
+  size_t line_number_ = 0;  // of the last line read, from 1
   std::deque<Line> lines_;
   size_t printed_ = 0;
   size_t ok_ = 0, tokens_ = 0;

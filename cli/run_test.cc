@@ -310,10 +310,11 @@ TEST(Run, ABatchAnswersEveryLine) {
   }
   EXPECT_NE(good.err.find("2 prompts, 2 ok, 0 failed"), std::string::npos) << good.err;
 
-  WriteText(scratch / "bad.jsonl", R"({"task_id": "x"})" "\n" + lines);
+  WriteText(scratch / "bad.jsonl", "\n" R"({"task_id": "x"})" "\n" + lines);
   const ProgramResult bad = RunApr({"run", kChat, "--batch-jsonl", scratch / "bad.jsonl", "-n", "100"});
   EXPECT_EQ(bad.code, 4);
   EXPECT_EQ(std::count(bad.out.begin(), bad.out.end(), '\n'), 3);
+  EXPECT_NE(bad.out.find("bad.jsonl:2"), std::string::npos) << bad.out;
   EXPECT_NE(bad.err.find("3 prompts, 2 ok, 1 failed"), std::string::npos) << bad.err;
 }
 
