@@ -10,7 +10,7 @@
 namespace apr {
 namespace {
 
-int Run(Console& console) {
+int ListArchitectures(Console& console) {
   if (console.json()) {
     Json list = Json::array();
     for (const Architecture& a : AllArchitectures()) {
@@ -41,7 +41,7 @@ const Command kArchitecturesCommand = {
     .group = "Looking inside",
     .summary = "The architectures this program computes",
     .example = "  apr architectures",
-    .define = [](Flags&) -> CommandRunner { return Run; },
+    .define = [](Flags&) -> CommandRunner { return ListArchitectures; },
 };
 
 }  // namespace apr

@@ -27,7 +27,7 @@ struct Comparison {
   bool shape_match, passes;
 };
 
-struct Outcome {
+struct Verdict {
   std::vector<Comparison> rows;
   std::vector<std::string> missing;  // on one side only
   size_t passed = 0, shape_mismatches = 0;
@@ -36,8 +36,8 @@ struct Outcome {
   bool all_passed() const { return !rows.empty() && passed == rows.size() && missing.empty(); }
 };
 
-Outcome Judge(const WeightDiff& diff, const CompareHfArgs& args) {
-  Outcome out;
+Verdict Judge(const WeightDiff& diff, const CompareHfArgs& args) {
+  Verdict out;
   for (const WeightRow& row : diff.rows) {
     const bool shapes = row.shape_a == row.shape_b && row.diff.count > 0;
     const bool passes = shapes && row.diff.max_abs <= args.threshold;
@@ -54,7 +54,7 @@ Outcome Judge(const WeightDiff& diff, const CompareHfArgs& args) {
   return out;
 }
 
-Json ToJson(const WeightDiff& diff, const Outcome& outcome, const CompareHfArgs& args) {
+Json ToJson(const WeightDiff& diff, const Verdict& outcome, const CompareHfArgs& args) {
   Json list = Json::array();
   for (const Comparison& c : outcome.rows) {
     const ElementDiff& d = c.row->diff;
@@ -82,7 +82,7 @@ Json ToJson(const WeightDiff& diff, const Outcome& outcome, const CompareHfArgs&
           {"comparisons", std::move(list)}};
 }
 
-void Print(const Outcome& outcome, const CompareHfArgs& args, Console& console) {
+void Print(const Verdict& outcome, const CompareHfArgs& args, Console& console) {
   TextTable table("<<>>>");
   table.Row({"", "tensor", "max diff", "L2", "cosine"});
   for (const Comparison& c : outcome.rows) {
@@ -104,7 +104,7 @@ int Run(const CompareHfArgs& args, Console& console) {
   options.filter = args.tensor;
   ThreadPool pool(args.threads > 0 ? args.threads : ThreadPool::HardwareThreads());
   const WeightDiff diff = DiffWeights(pairs, options, pool);
-  const Outcome outcome = Judge(diff, args);
+  const Verdict outcome = Judge(diff, args);
   if (console.json()) console.Document(ToJson(diff, outcome, args));
   else Print(outcome, args, console);
   if (outcome.rows.empty()) console.Warn("nothing was compared");

@@ -121,7 +121,7 @@ Json InFile(const std::string& path, const ModelFile& file, const std::string& t
   return {{"file", path}, {"dtype", NameOf(info->dtype)}, {"shape", std::vector<int64_t>(dims.begin(), dims.end())}, {"size_bytes", info->bytes}};
 }
 
-int Tensor(const ExplainArgs& args, const std::string& path, Console& console) {
+int ExplainTensor(const ExplainArgs& args, const std::string& path, Console& console) {
   Json in_file = nullptr;
   const Architecture* only = nullptr;
   if (!path.empty()) {
@@ -147,7 +147,7 @@ int Tensor(const ExplainArgs& args, const std::string& path, Console& console) {
                              m.naming == Container::kGguf ? "GGUF" : "Hugging Face", who));
     if (!m.other_name.empty()) console.Line("  elsewhere: " + m.other_name);
   }
-  if (!in_file.is_null()) console.Line(fmt::format("  here: {} {}", in_file["dtype"].get<std::string>(), in_file["shape"].dump()));
+  if (!in_file.is_null()) console.Line(fmt::format("  here: {} {}", in_file["dtype"].get<std::string>(), DumpJson(in_file["shape"], -1)));
   if (console.json()) console.Document({{"tensor", args.tensor}, {"meanings", std::move(list)}, {"in_file", std::move(in_file)}});
   return 0;
 }
@@ -189,7 +189,7 @@ int Run(const ExplainArgs& args, Console& console) {
   if (!args.topic.empty() && !topic_is_file && (!args.tensor.empty() || args.kernel || !args.file.empty())) {
     throw Error(ErrorCode::kNotFound, "no such file", {.file = args.topic});
   }
-  if (!args.tensor.empty()) return Tensor(args, path, console);
+  if (!args.tensor.empty()) return ExplainTensor(args, path, console);
   if (args.kernel) {
     if (*args.kernel != kEveryFamily) return Kernel(FamilyNamed(*args.kernel), console);
     return path.empty() ? AllKernels(console) : Kernel(*ResolveConfig(*ModelFile::Open(path)).architecture, console);

@@ -38,24 +38,10 @@ struct Target {
   std::string Resolved() const { return reference ? "hf://" + reference->repo + (reference->file.empty() ? "" : "/" + reference->file) : url; }
 };
 
-size_t Distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0]++;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replace, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 [[noreturn]] void UnknownName(const std::string& name) {
   std::string near;
   for (const auto& [alias, repo] : ModelAliases()) {
-    if (Distance(name, alias) <= 2) near += fmt::format("{}{} ({})", near.empty() ? "" : ", ", alias, repo);
+    if (EditDistance(name, alias) <= 2) near += fmt::format("{}{} ({})", near.empty() ? "" : ", ", alias, repo);
   }
   throw Error(ErrorCode::kValidationFailed, fmt::format("'{}' is no ORG/REPO, no URL and no known short name{}", name, near.empty() ? "" : "; did you mean " + near + "?"));
 }

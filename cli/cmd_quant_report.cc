@@ -33,7 +33,7 @@ struct QuantReportArgs {
   bool force = false;
 };
 
-std::string Number(double value) { return std::isinf(value) ? "inf" : fmt::format("{:.4g}", value); }
+std::string Figure(double value) { return std::isinf(value) ? "inf" : fmt::format("{:.4g}", value); }
 
 void PrintPredictions(const QuantReport& r, Console& console) {
   const Divergence& d = r.divergence;
@@ -59,7 +59,7 @@ void PrintTensors(const QuantReport& r, Console& console) {
   table.Row({"  noisiest", "type", "SQNR dB", "explained", "error / explained"});
   for (size_t i = 0; i < std::min<size_t>(lossy.size(), 8); ++i) {
     const TensorNoise& t = *lossy[i];
-    table.Row({"  " + t.row.name, NameOf(t.row.dtype_b), fmt::format("{:.2f}", t.sqnr), Number(t.expected_sqnr), Number(t.row.ratio)});
+    table.Row({"  " + t.row.name, NameOf(t.row.dtype_b), fmt::format("{:.2f}", t.sqnr), Figure(t.expected_sqnr), Figure(t.row.ratio)});
   }
   console.Text(table.ToString());
   for (const TensorNoise* t : suspicious) console.Warn(fmt::format("{}: {}", t->row.name, t->row.explanation));
@@ -73,8 +73,8 @@ void PrintOps(const QuantReport& r, Console& console) {
   std::ranges::stable_sort(ops, std::greater<>{}, &OpError::own);
   TextTable table("<>>");
   table.Row({fmt::format("ops over {} tokens, worst first", r.probe_tokens), "by itself", "come together"});
-  for (size_t i = 0; i < std::min<size_t>(ops.size(), 8); ++i) table.Row({"  " + ops[i]->node, Number(ops[i]->own), Number(ops[i]->propagated)});
-  if (!r.ops.empty()) table.Row({"  " + r.ops.back().node + " (last)", Number(r.ops.back().own), Number(r.ops.back().propagated)});
+  for (size_t i = 0; i < std::min<size_t>(ops.size(), 8); ++i) table.Row({"  " + ops[i]->node, Figure(ops[i]->own), Figure(ops[i]->propagated)});
+  if (!r.ops.empty()) table.Row({"  " + r.ops.back().node + " (last)", Figure(r.ops.back().own), Figure(r.ops.back().propagated)});
   console.Text(table.ToString());
 }
 

@@ -47,7 +47,13 @@ Json Elements(const MetaValue& value, uint64_t limit) {
 
 Json MetaToJson(const MetaValue& value) {
   if (const auto text = value.AsString()) return std::string(*text);
-  if (const auto text = value.AsJsonText()) return Json::parse(*text, nullptr, false);
+  if (const auto text = value.AsJsonText()) {
+    try {
+      return ParseJson(*text, "");
+    } catch (const Error&) {
+      return std::string(*text);
+    }
+  }
   if (value.type() == MetaValue::Type::kBool) return *value.AsBool();
   if (value.type() == MetaValue::Type::kArray) {
     if (value.size() <= kWholeArray) return Elements(value, kWholeArray);

@@ -222,7 +222,7 @@ std::string TensorText(const ModelFile& file, const TensorInfo& info, const Tens
   if (views.entropy) out += fmt::format("  entropy {:.4f} bits per byte\n", ByteEntropy(view.bytes));
   if (views.contract) {
     const Json contract = Contract(file, info);
-    for (const auto& [key, value] : contract.items()) out += fmt::format("  {}: {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+    for (const auto& [key, value] : contract.items()) out += fmt::format("  {}: {}\n", key, value.is_string() ? value.get<std::string>() : DumpJson(value, -1));
   }
   if (views.blocks) out += BlocksText(file, info, views.limit);
   return out;

@@ -5,10 +5,8 @@
 #include <vector>
 
 namespace apr {
-namespace {
 
-// Optimal string alignment distance.
-size_t Distance(std::string_view a, std::string_view b) {
+size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
   for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
   for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
@@ -23,8 +21,6 @@ size_t Distance(std::string_view a, std::string_view b) {
   return d[a.size()][b.size()];
 }
 
-}  // namespace
-
 std::optional<std::string> NearestName(std::string_view typed, std::span<const std::string> candidates) {
   constexpr size_t kLongest = 64;  // a longer word is no typing error of ours
   if (typed.size() > kLongest) return std::nullopt;
@@ -33,7 +29,7 @@ std::optional<std::string> NearestName(std::string_view typed, std::span<const s
   for (const std::string& candidate : candidates) {
     if (candidate.size() < 3) continue;  // every two letters are near one another
     const size_t limit = candidate.size() / 3;
-    size_t distance = Distance(typed, candidate);
+    size_t distance = EditDistance(typed, candidate);
     if (distance > limit && typed.size() >= 3 && candidate.starts_with(typed)) distance = limit;
     if (distance > limit || (best && distance >= best_distance)) continue;
     best = candidate;

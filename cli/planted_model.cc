@@ -31,7 +31,7 @@ MetaList ToMetadata(const Json& object, MetaBuilder& builder) {
     else if (value.is_boolean()) builder.SetBool(key, value.get<bool>());
     else if (value.is_number_integer()) builder.SetI64(key, value.get<int64_t>());
     else if (value.is_number()) builder.SetF64(key, value.get<double>());
-    else builder.SetJsonText(key, value.dump());
+    else builder.SetJsonText(key, DumpJson(value, -1));
   }
   return builder.list();
 }

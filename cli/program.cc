@@ -41,7 +41,7 @@ struct CommandLine {
 
 [[noreturn]] void ThrowUsage(std::string message) { throw Error(ErrorCode::kUsage, std::move(message)); }
 
-std::string Suggestion(std::string_view typed, const std::vector<std::string>& known) {
+std::string DidYouMean(std::string_view typed, const std::vector<std::string>& known) {
   const auto nearest = NearestName(typed, known);
   return nearest ? "; did you mean '" + *nearest + "'?" : "";
 }
@@ -106,7 +106,7 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
   for (const std::string& extra : app.remaining(true)) {
     if (!extra.starts_with("-")) continue;
     const std::string name = extra.substr(0, extra.find('='));
-    return fmt::format("unknown flag '{}'{}", name, Suggestion(name, known));
+    return fmt::format("unknown flag '{}'{}", name, DidYouMean(name, known));
   }
   const auto rest = app.remaining(true);
   return fmt::format("unexpected argument '{}'", rest.empty() ? "" : rest.front());
@@ -122,7 +122,7 @@ size_t FindCommandName(const std::vector<std::string>& arguments) {
     const std::string name = argument.substr(0, argument.find('='));
     if (std::ranges::find(kFlags, name) == kFlags.end()) {
       ThrowUsage(fmt::format("unknown global flag '{}'{}; flags of a command come after its name", name,
-                             Suggestion(name, kFlags)));
+                             DidYouMean(name, kFlags)));
     }
     if (argument == "--cpu") ++i;
   }
@@ -135,7 +135,7 @@ const Command& FindCommand(Commands commands, const std::string& name) {
     if (name == command->name || (command->alias != nullptr && name == command->alias)) return *command;
     names.emplace_back(command->name);
   }
-  ThrowUsage(fmt::format("unknown command '{}'{} (apr --help lists them)", name, Suggestion(name, names)));
+  ThrowUsage(fmt::format("unknown command '{}'{} (apr --help lists them)", name, DidYouMean(name, names)));
 }
 
 // CLI11 takes its arguments last first.

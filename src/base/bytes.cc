@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -64,6 +65,11 @@ Bytes ByteReader::ReadBytes(uint64_t count, std::string_view what) {
   const Bytes out = bytes_.subspan(position_, count);
   position_ += count;
   return out;
+}
+
+bool EqualNoCase(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::ranges::equal(a, b, {}, lower, lower);
 }
 
 void ByteReader::Fail(std::string message, std::string key) const {

@@ -32,6 +32,12 @@ void StoreLe(void* to, T value) {
   std::memcpy(to, &value, sizeof value);
 }
 
+template <typename T>
+void AppendLe(std::string* out, T value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  out->append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
 inline std::string_view AsText(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -46,6 +52,9 @@ std::optional<uint64_t> CheckedAdd(uint64_t a, uint64_t b);
 inline uint64_t AlignUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
+
+// True if the texts are equal but for the case of ASCII letters.
+bool EqualNoCase(std::string_view a, std::string_view b);
 
 // True if `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).
 bool IsValidUtf8(std::string_view text);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -12,7 +11,6 @@
 namespace apr {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 template <typename Real>
 void Worst(ElementDiff& diff, double distance, int64_t index, Real a, Real b) {
@@ -36,7 +34,7 @@ void AddNonFinite(ElementDiff& diff, Real a, Real b, int64_t index) {
   }
   ++diff.large;
   if (diff.first_nonfinite < 0) diff.first_nonfinite = index;
-  Worst(diff, kInfinity, index, a, b);
+  Worst(diff, INFINITY, index, a, b);
 }
 
 template <typename Real>
@@ -94,9 +92,9 @@ double ElementDiff::mean_abs() const { return finite == 0 ? 0 : sum_abs / static
 double ElementDiff::rmse() const { return finite == 0 ? 0 : std::sqrt(sum_sq / static_cast<double>(finite)); }
 double ElementDiff::rms_a() const { return finite == 0 ? 0 : std::sqrt(sum_aa / static_cast<double>(finite)); }
 double ElementDiff::nmse() const {
-  if (has_nonfinite_difference()) return kInfinity;
+  if (has_nonfinite_difference()) return INFINITY;
   if (sum_sq == 0) return 0;
-  return sum_aa == 0 ? kInfinity : sum_sq / sum_aa;
+  return sum_aa == 0 ? INFINITY : sum_sq / sum_aa;
 }
 double ElementDiff::cosine() const {
   if (sum_aa == 0 && sum_bb == 0) return 1;

@@ -16,7 +16,6 @@
 namespace apr {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kSub = 32;                         // elements that are judged together inside a run
 constexpr int kSubs = kChunk / kSub;
 constexpr int64_t kSampleChunks = 96;
@@ -111,9 +110,9 @@ struct Closely {
   double limit = 0;
 };
 
-class Judge {
+class StorageJudge {
  public:
-  Judge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
+  StorageJudge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
       : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(IsQuantized(a.dtype) && IsQuantized(b.dtype)),
         typical_(TypicalRelativeError(a.dtype) + TypicalRelativeError(b.dtype)),
         independent_(0.8 * (Squared(TypicalRelativeError(a.dtype)) + Squared(TypicalRelativeError(b.dtype)))) {}
@@ -197,8 +196,8 @@ class Judge {
     Part out{.n = static_cast<double>(x.size())};
     for (size_t i = 0; i < x.size(); ++i) {
       const double d = std::abs(static_cast<double>(x[i]) - y[i]);
-      out.actual += std::isfinite(d) ? d * d : kInfinity;
-      out.worst = std::isfinite(d) ? std::max(out.worst, d) : kInfinity;
+      out.actual += std::isfinite(d) ? d * d : INFINITY;
+      out.worst = std::isfinite(d) ? std::max(out.worst, d) : INFINITY;
       out.top = std::max(out.top, std::abs(static_cast<double>(x[i])));
     }
     // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
@@ -313,9 +312,9 @@ class Judge {
     const double share = static_cast<double>(out_.diff.count) / std::max(1.0, static_cast<double>(sample.size()) * kChunk);
     out_.expected_rmse = std::sqrt(std::max(expected, 1e-2 * rounding) * std::max(share, 1.0) / static_cast<double>(out_.diff.count));
     const double basis = std::max(expected, 1e-2 * rounding);
-    out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : kInfinity;
+    out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : INFINITY;
     out_.mean_explained = !sample.empty() && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
-    if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? kInfinity : out_.ratio;
+    if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? INFINITY : out_.ratio;
   }
 
   const WeightValues& a_;
@@ -337,7 +336,7 @@ double StorageJudgement::floor() const {
   return rms > 0 ? expected_rmse / rms : 0;
 }
 
-StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return Judge(a, b, pool).Run(); }
+StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return StorageJudge(a, b, pool).Run(); }
 
 std::string TypesText(DType a, DType b) {
   return a == b ? std::string(NameOf(a)) : fmt::format("{} against {}", NameOf(a), NameOf(b));

@@ -12,7 +12,7 @@
 namespace apr::search {
 namespace {
 
-constexpr int64_t kRun = 256;
+constexpr int64_t kDamageRun = 256;
 
 struct Broken {
   int64_t index;
@@ -38,8 +38,8 @@ Damage Collect(const Subject& s) {
   Damage out;
   out.count = a.elements();
   for (const BadChunk& chunk : j.bad) {
-    const int64_t first = chunk.index * kRun;
-    const int64_t count = std::min(kRun, out.count - first);
+    const int64_t first = chunk.index * kDamageRun;
+    const int64_t count = std::min(kDamageRun, out.count - first);
     const std::vector<float> x = a.Range(first, count), y = b.Range(first, count);
     for (size_t i = 0; i < x.size(); ++i) {
       if (IsBroken(x[i], y[i], chunk.limit + j.kappa * std::abs(x[i]))) out.places.push_back({first + static_cast<int64_t>(i), x[i], y[i]});
@@ -72,8 +72,8 @@ StorageJudgement Mended(const Subject& s, const Damage& d) {
   StorageJudgement out = JudgeStorage(a, b, s.pool);
   if (out.explained) return out;
   for (const BadChunk& chunk : s.judged->bad) {
-    const int64_t first = chunk.index * kRun;
-    const std::vector<float> x = a.Range(first, std::min(kRun, d.count - first));
+    const int64_t first = chunk.index * kDamageRun;
+    const std::vector<float> x = a.Range(first, std::min(kDamageRun, d.count - first));
     std::copy(x.begin(), x.end(), mended->begin() + first);
   }
   return JudgeStorage(a, b, s.pool);

@@ -19,13 +19,6 @@
 namespace apr {
 namespace {
 
-template <typename T>
-void Append(std::string* out, T value) {
-  char bytes[sizeof(T)];
-  StoreLe(bytes, value);
-  out->append(bytes, sizeof bytes);
-}
-
 // Where each tensor of args.tensors goes.
 struct Layout {
   std::vector<size_t> data_order, index_order;  // positions in args.tensors
@@ -60,13 +53,13 @@ std::string FormatIndex(const AprWriteArgs& args, const Layout& layout) {
   std::string out;
   for (const size_t i : layout.index_order) {
     const TensorToWrite& tensor = args.tensors[i];
-    Append(&out, static_cast<uint16_t>(tensor.name.size()));
+    AppendLe(&out, static_cast<uint16_t>(tensor.name.size()));
     out += tensor.name;
-    Append(&out, *AprCodeOf(tensor.dtype));
-    Append(&out, static_cast<uint8_t>(tensor.shape.ndim()));
-    for (const int64_t dim : tensor.shape.dims()) Append(&out, dim);
-    Append(&out, layout.offsets[i]);
-    Append(&out, layout.sizes[i]);
+    AppendLe(&out, *AprCodeOf(tensor.dtype));
+    AppendLe(&out, static_cast<uint8_t>(tensor.shape.ndim()));
+    for (const int64_t dim : tensor.shape.dims()) AppendLe(&out, dim);
+    AppendLe(&out, layout.offsets[i]);
+    AppendLe(&out, layout.sizes[i]);
   }
   return out;
 }

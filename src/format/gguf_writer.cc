@@ -17,48 +17,41 @@ namespace {
 
 using Type = MetaValue::Type;
 
-constexpr uint64_t kMaxNameBytes = 63;  // ggml keeps names in 64 bytes with a terminator
-constexpr uint64_t kMaxKeyBytes = 65535;
-constexpr int kMaxDims = 4;
-
-template <typename T>
-void Append(std::string* out, T value) {
-  char bytes[sizeof(T)];
-  StoreLe(bytes, value);
-  out->append(bytes, sizeof bytes);
-}
+constexpr uint64_t kMaxNameToWrite = 63;  // ggml keeps names in 64 bytes with a terminator
+constexpr uint64_t kMaxKeyToWrite = 65535;
+constexpr int kMaxDimsToWrite = 4;
 
 void AppendText(std::string* out, std::string_view text) {
-  Append<uint64_t>(out, text.size());
+  AppendLe<uint64_t>(out, text.size());
   out->append(text);
 }
 
 void AppendScalar(std::string* out, const MetaValue& value) {
   const auto integer = [&] { return static_cast<uint64_t>(*value.AsInt()); };
   switch (value.type()) {
-    case Type::kU8: case Type::kI8: return Append(out, static_cast<uint8_t>(integer()));
-    case Type::kU16: case Type::kI16: return Append(out, static_cast<uint16_t>(integer()));
-    case Type::kU32: case Type::kI32: return Append(out, static_cast<uint32_t>(integer()));
-    case Type::kI64: return Append(out, integer());
-    case Type::kU64: return Append(out, *value.AsUnsigned());
-    case Type::kF32: return Append(out, static_cast<float>(*value.AsDouble()));
-    case Type::kF64: return Append(out, *value.AsDouble());
-    default: return Append(out, static_cast<uint8_t>(*value.AsBool() ? 1 : 0));
+    case Type::kU8: case Type::kI8: return AppendLe(out, static_cast<uint8_t>(integer()));
+    case Type::kU16: case Type::kI16: return AppendLe(out, static_cast<uint16_t>(integer()));
+    case Type::kU32: case Type::kI32: return AppendLe(out, static_cast<uint32_t>(integer()));
+    case Type::kI64: return AppendLe(out, integer());
+    case Type::kU64: return AppendLe(out, *value.AsUnsigned());
+    case Type::kF32: return AppendLe(out, static_cast<float>(*value.AsDouble()));
+    case Type::kF64: return AppendLe(out, *value.AsDouble());
+    default: return AppendLe(out, static_cast<uint8_t>(*value.AsBool() ? 1 : 0));
   }
 }
 
 void AppendKeyValue(std::string* out, const std::string& key, const MetaValue& value,
                     const std::string& file) {
-  if (key.empty() || key.size() > kMaxKeyBytes) RefuseToWrite(file, key, "the key's length is not allowed");
+  if (key.empty() || key.size() > kMaxKeyToWrite) RefuseToWrite(file, key, "the key's length is not allowed");
   if (const auto problem = NameProblem(key)) RefuseToWrite(file, key, "the key " + *problem);
   const std::optional<uint32_t> id = GgufIdOfMetaType(value.type());
   if (!id) RefuseToWrite(file, key, "GGUF cannot hold a nested JSON value");
   AppendText(out, key);
-  Append(out, *id);
+  AppendLe(out, *id);
   if (value.type() == Type::kString) return AppendText(out, *value.AsString());
   if (value.type() != Type::kArray) return AppendScalar(out, value);
-  Append(out, *GgufIdOfMetaType(value.element_type()));
-  Append<uint64_t>(out, value.size());
+  AppendLe(out, *GgufIdOfMetaType(value.element_type()));
+  AppendLe<uint64_t>(out, value.size());
   out->append(AsText(value.array_bytes()));
 }
 
@@ -77,25 +70,25 @@ uint64_t AlignmentOf(const MetaList& metadata, const std::string& file) {
 void AppendTensorInfo(std::string* out, const TensorToWrite& tensor, uint64_t offset,
                       const std::string& file) {
   const Shape& shape = tensor.shape;
-  if (shape.ndim() > kMaxDims) RefuseToWrite(file, tensor.name, "GGUF allows at most 4 dims");
+  if (shape.ndim() > kMaxDimsToWrite) RefuseToWrite(file, tensor.name, "GGUF allows at most 4 dims");
   AppendText(out, tensor.name);
-  Append(out, static_cast<uint32_t>(std::max(shape.ndim(), 1)));
-  if (shape.ndim() == 0) Append<uint64_t>(out, 1);
-  for (int i = shape.ndim() - 1; i >= 0; --i) Append(out, static_cast<uint64_t>(shape[i]));
-  Append(out, static_cast<uint32_t>(InfoOf(tensor.dtype).ggml_id));
-  Append(out, offset);
+  AppendLe(out, static_cast<uint32_t>(std::max(shape.ndim(), 1)));
+  if (shape.ndim() == 0) AppendLe<uint64_t>(out, 1);
+  for (int i = shape.ndim() - 1; i >= 0; --i) AppendLe(out, static_cast<uint64_t>(shape[i]));
+  AppendLe(out, static_cast<uint32_t>(InfoOf(tensor.dtype).ggml_id));
+  AppendLe(out, offset);
 }
 
 }  // namespace
 
 void WriteGguf(const std::string& path, const std::vector<TensorToWrite>& tensors,
                const MetaList& metadata, Overwrite overwrite) {
-  CheckNamesToWrite(tensors, path, kMaxNameBytes);
+  CheckNamesToWrite(tensors, path, kMaxNameToWrite);
   const uint64_t alignment = AlignmentOf(metadata, path);
   std::string header = "GGUF";
-  Append<uint32_t>(&header, 3);
-  Append<uint64_t>(&header, tensors.size());
-  Append<uint64_t>(&header, metadata.size());
+  AppendLe<uint32_t>(&header, 3);
+  AppendLe<uint64_t>(&header, tensors.size());
+  AppendLe<uint64_t>(&header, metadata.size());
   std::unordered_set<std::string_view> keys;
   for (const auto& [key, value] : metadata) {
     if (!keys.insert(key).second) RefuseToWrite(path, key, "the key is given twice");

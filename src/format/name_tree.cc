@@ -13,11 +13,11 @@
 namespace apr {
 namespace {
 
-constexpr int kMaxParts = 32;
+constexpr int kMaxNameParts = 32;
 
 std::vector<std::string_view> Parts(std::string_view name) {
   std::vector<std::string_view> out;
-  while (static_cast<int>(out.size()) + 1 < kMaxParts) {
+  while (static_cast<int>(out.size()) + 1 < kMaxNameParts) {
     const size_t dot = name.find('.');
     if (dot == name.npos) break;
     out.push_back(name.substr(0, dot));

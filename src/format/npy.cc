@@ -20,7 +20,7 @@ const char* Descriptor(DType dtype) {
   }
 }
 
-std::string Header(DType dtype, const Shape& shape) {
+std::string NpyHeader(DType dtype, const Shape& shape) {
   std::string dims;
   for (const int64_t dim : shape.dims()) dims += fmt::format("{},", dim);
   std::string text =
@@ -38,7 +38,7 @@ std::string Header(DType dtype, const Shape& shape) {
 
 NpyWriter::NpyWriter(std::string path, DType dtype, const Shape& shape, Overwrite overwrite)
     : file_(std::move(path), overwrite), missing_(*StorageBytes(dtype, shape)) {
-  file_.Write(Header(dtype, shape));
+  file_.Write(NpyHeader(dtype, shape));
 }
 
 void NpyWriter::Write(Bytes bytes) {

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxNameBytes = 65535;
+constexpr uint64_t kMaxNameInHeader = 65535;
 constexpr char kSingleName[] = "model.safetensors";
 
 // The reference writer's order of types (safetensors/src/tensor.rs, enum Dtype), narrowest first. It
@@ -167,7 +167,7 @@ void RemoveOldWeights(const std::string& folder) {
 
 void WriteSafetensors(const std::string& path, std::vector<TensorToWrite> tensors,
                       const MetaList& metadata, Overwrite overwrite) {
-  CheckNamesToWrite(tensors, path, kMaxNameBytes);
+  CheckNamesToWrite(tensors, path, kMaxNameInHeader);
   Shard all;
   for (const TensorToWrite& tensor : tensors) all.push_back(&tensor);
   OutputFile out(path, overwrite);
@@ -176,7 +176,7 @@ void WriteSafetensors(const std::string& path, std::vector<TensorToWrite> tensor
 }
 
 std::vector<std::string> WriteSafetensorsFolder(ShardedWriteArgs args) {
-  CheckNamesToWrite(args.tensors, args.folder, kMaxNameBytes);
+  CheckNamesToWrite(args.tensors, args.folder, kMaxNameInHeader);
   std::error_code error;
   fs::create_directories(args.folder, error);
   if (error) {

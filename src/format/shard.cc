@@ -116,18 +116,18 @@ std::vector<std::string> ShardSafetensors(const std::shared_ptr<const ModelFile>
 
 [[noreturn]] void BadManifest(const std::string& path, const std::string& why) { throw Error(ErrorCode::kInvalidFormat, why, {.file = path}); }
 
-struct Shard {
+struct OpenShard {
   std::string path;
   std::shared_ptr<const ModelFile> file;
 };
 
-std::vector<Shard> OpenShards(const std::string& path) {
+std::vector<OpenShard> OpenShards(const std::string& path) {
   const auto text = MappedFile::Open(path);
   const Json manifest = ParseJson(AsText(text->bytes()), path, {.max_keys = 1'000'000});
   if (!manifest.is_object() || manifest.value("version", "") != "2.0" || !manifest.contains("shards") || !manifest["shards"].is_array()) {
     BadManifest(path, "is no manifest of .apr shards, version 2.0");
   }
-  std::vector<Shard> out;
+  std::vector<OpenShard> out;
   for (const Json& entry : manifest["shards"]) {
     if (!entry.is_object() || !entry.contains("filename") || !entry["filename"].is_string() || !entry.contains("tensors") || !entry["tensors"].is_array()) {
       BadManifest(path, "a shard has no file name or no list of tensors");
@@ -152,9 +152,9 @@ std::vector<Shard> OpenShards(const std::string& path) {
 }
 
 void UnshardApr(const std::string& path, const std::string& out, Overwrite overwrite) {
-  const std::vector<Shard> shards = OpenShards(path);
+  const std::vector<OpenShard> shards = OpenShards(path);
   std::vector<TensorToWrite> tensors;
-  for (const Shard& shard : shards) {
+  for (const OpenShard& shard : shards) {
     for (const TensorInfo& info : shard.file->tensors()) tensors.push_back(CopyOf(shard.file, info, info.name));
   }
   const MetaBuilder metadata = WithoutSplit(*shards[0].file);

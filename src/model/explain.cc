@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 
 #include "base/error.h"
 
@@ -108,10 +107,6 @@ constexpr SlotText kSlots[] = {
     {Slot::kExpertDownBias, "bias of an expert's down projection"},
 };
 
-bool SameNoCase(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](char x, char y) { return std::toupper(static_cast<unsigned char>(x)) == std::toupper(static_cast<unsigned char>(y)); });
-}
-
 std::string OtherName(const Architecture& arch, Container naming, const TensorRule& rule, const NameMatch& match) {
   const Container other = naming == Container::kGguf ? Container::kSafetensors : Container::kGguf;
   for (const TensorRule& candidate : RulesFor(arch, other)) {
@@ -172,7 +167,7 @@ std::span<const Explanation> AllExplanations() { return kExplanations; }
 
 const Explanation* FindExplanation(std::string_view code) {
   for (const Explanation& e : kExplanations) {
-    if (SameNoCase(e.code, code)) return &e;
+    if (EqualNoCase(e.code, code)) return &e;
   }
   const bool number = !code.empty() && std::ranges::all_of(code, [](char c) { return c >= '0' && c <= '9'; });
   for (const Explanation& e : kExplanations) {

@@ -24,7 +24,7 @@ constexpr std::string_view kOtherSpelling[] = {
 constexpr std::string_view kWrittenAnew[] = {"quantiz", "tokenizer", "chat_template", "apr.file.", "shard", "checksum"};
 
 // Types that both readers of the older system know; the others have codes that mean something else to one.
-DType AsStored(DType stored) {
+DType StoredInApr(DType stored) {
   for (const DType known : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_K, DType::kQ6_K, DType::kAprQ4, DType::kAprQ8}) {
     if (stored == known) return stored;
   }
@@ -94,7 +94,7 @@ ExportReport ExportApr(std::shared_ptr<const Model> model, const ExportOptions& 
   const ChooseType choose = [&](const std::string& name, const Shape& shape, DType stored) {
     if (shape.ndim() < 2) return DType::kF32;
     if (options.choose) return options.choose(name, shape, stored);
-    return options.dtype ? *options.dtype : AsStored(stored);
+    return options.dtype ? *options.dtype : StoredInApr(stored);
   };
   auto tensors = TensorsToExport(model, options, model->architecture().hf, choose, Container::kApr);
   MetaBuilder metadata;

@@ -12,7 +12,7 @@ bool EndsWith(std::string_view name, std::string_view end) {
   return name.size() >= end.size() && name.substr(name.size() - end.size()) == end;
 }
 
-DType AsStored(DType stored) {
+DType StoredInGguf(DType stored) {
   const DTypeInfo& info = InfoOf(stored);
   return info.ggml_id >= 0 && info.is_float && stored != DType::kF64 ? stored : DType::kF32;
 }
@@ -29,7 +29,7 @@ ExportReport ExportGguf(std::shared_ptr<const Model> model, const ExportOptions&
   const ChooseType choose = [&](const std::string& name, const Shape& shape, DType stored) {
     if (StaysF32InGguf(name, shape)) return DType::kF32;
     if (options.choose) return options.choose(name, shape, stored);
-    return options.dtype ? *options.dtype : AsStored(stored);
+    return options.dtype ? *options.dtype : StoredInGguf(stored);
   };
   auto tensors = TensorsToExport(model, options, model->architecture().gguf_names, choose, Container::kGguf);
   // A row of its own shape there, not a matrix of one row: other readers add the dimension themselves.

@@ -17,17 +17,8 @@
 namespace apr {
 namespace {
 
-bool Is(Transform t, std::initializer_list<Transform> set) { return std::find(set.begin(), set.end(), t) != set.end(); }
-
-bool IsStacked(Transform t) {
-  return Is(t, {Transform::kStackedExperts, Transform::kStackedExpertsTransposed, Transform::kStackedExpertsInterleaved,
-                Transform::kStackedExpertsInterleavedTransposed});
-}
-bool IsTransposed(Transform t) {
-  return Is(t, {Transform::kTransposed, Transform::kStackedExpertsTransposed, Transform::kStackedExpertsInterleavedTransposed});
-}
 bool IsInterleaved(Transform t) {
-  return Is(t, {Transform::kStackedExpertsInterleaved, Transform::kStackedExpertsInterleavedTransposed});
+  return t == Transform::kStackedExpertsInterleaved || t == Transform::kStackedExpertsInterleavedTransposed;
 }
 
 // A vector is a matrix of one element per row for the row arithmetic below.

@@ -13,16 +13,6 @@ namespace {
 
 bool Has(const TensorRule& rule, std::string_view placeholder) { return rule.name.find(placeholder) != std::string_view::npos; }
 
-bool IsStacked(Transform t) {
-  return t == Transform::kStackedExperts || t == Transform::kStackedExpertsTransposed ||
-         t == Transform::kStackedExpertsInterleaved || t == Transform::kStackedExpertsInterleavedTransposed;
-}
-
-bool IsTransposed(Transform t) {
-  return t == Transform::kTransposed || t == Transform::kStackedExpertsTransposed ||
-         t == Transform::kStackedExpertsInterleavedTransposed;
-}
-
 // [n], [1, n] and [n, 1] hold the same row.
 bool SameShape(const Shape& a, const Shape& b) {
   const auto is_row = [](const Shape& s) { return s.ndim() <= 1 || (s.ndim() == 2 && (s[0] == 1 || s[1] == 1)); };

@@ -99,7 +99,7 @@ std::vector<float> Ties(const std::vector<std::vector<float>>& parts, const std:
 }
 
 // splitmix64 (Steele, Lea, Flood 2014) of a counter: element i of model m is the same whoever computes it.
-uint64_t Mix(uint64_t x) {
+uint64_t Scramble(uint64_t x) {
   x += 0x9E3779B97F4A7C15;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
@@ -121,7 +121,7 @@ std::vector<float> Dare(const std::vector<std::vector<float>>& parts, const std:
   for (size_t i = 0; i < out.size(); ++i) {
     double sum = 0;
     for (size_t m = 0; m < tasks.size(); ++m) {
-      const uint64_t bits = Mix(Mix(Mix(options.seed ^ HashOf(name)) ^ m) ^ i);
+      const uint64_t bits = Scramble(Scramble(Scramble(options.seed ^ HashOf(name)) ^ m) ^ i);
       const double uniform = static_cast<double>(bits >> 11) * 0x1p-53;
       if (uniform >= options.drop_rate) sum += w[m] * scale * tasks[m][i];
     }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
 
 #include "base/error.h"
@@ -66,13 +65,9 @@ constexpr Mix kMixes[] = {
     {"MXFP4_MOE", DType::kMXFP4},
 };
 
-bool SameNoCase(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
 const Mix& FindMix(const std::string& text) {
   for (const Mix& mix : kMixes) {
-    if (SameNoCase(text, mix.name) || (!mix.aliases.empty() && SameNoCase(text, mix.aliases))) return mix;
+    if (EqualNoCase(text, mix.name) || (!mix.aliases.empty() && EqualNoCase(text, mix.aliases))) return mix;
   }
   throw Error(ErrorCode::kUsage, fmt::format("'{}' is no type or mix; there are {}", text, fmt::join(MixNames(), ", ")));
 }

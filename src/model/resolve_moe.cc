@@ -12,7 +12,7 @@ namespace apr {
 namespace {
 
 constexpr int64_t kMaxExperts = 65536;      // of one layer, and of the whole model
-constexpr int64_t kMaxWidth = int64_t{1} << 24;
+constexpr int64_t kMaxExpertWidth = int64_t{1} << 24;
 
 const ConfigKey kExperts{"num_experts|num_local_experts|n_routed_experts", "expert_count", "num_experts"};
 const ConfigKey kTopK{"num_experts_per_tok|experts_per_token", "expert_used_count", "num_experts_per_tok"};
@@ -40,7 +40,7 @@ class MoeResolver {
                   {.file = reader_.file().path(), .tensor = "num_experts"});
     }
     m.top_k = Size("moe_top_k", kTopK, m.experts);
-    m.expert_ffn = arch_.expert_ffn_is_intermediate && !reader_.Has(kExpertFfn) ? c_.ffn_size : Size("moe_expert_ffn", kExpertFfn, kMaxWidth);
+    m.expert_ffn = arch_.expert_ffn_is_intermediate && !reader_.Has(kExpertFfn) ? c_.ffn_size : Size("moe_expert_ffn", kExpertFfn, kMaxExpertWidth);
     m.scoring = arch_.moe_scoring;
     m.router_bias = arch_.moe_router_bias;
     m.correction = arch_.moe_correction;
@@ -84,7 +84,7 @@ class MoeResolver {
   void Shared() {
     MoeSpec& m = c_.moe;
     if (arch_.shared_gated) {
-      m.shared_ffn = Size("moe_shared_ffn", kSharedFfn, kMaxWidth);
+      m.shared_ffn = Size("moe_shared_ffn", kSharedFfn, kMaxExpertWidth);
       m.shared_gated = true;
     } else if (arch_.moe == MoeRule::kAfterDense) {
       m.shared_ffn = reader_.Int(kSharedCount).value_or(0) * m.expert_ffn;
@@ -133,7 +133,7 @@ void ResolveMoe(ConfigReader& reader, const Architecture& arch, ModelConfig& con
 
 void ResolveLatent(ConfigReader& reader, ModelConfig& c) {
   const auto size = [&](const char* field, const ConfigKey& key) {
-    const int64_t value = reader.RequiredSize(key, kMaxWidth);
+    const int64_t value = reader.RequiredSize(key, kMaxExpertWidth);
     reader.Note(field, value);
     return value;
   };

@@ -6,11 +6,11 @@
 namespace apr {
 namespace {
 
-struct Row {
+struct NamedSlot {
   Slot slot;
   const char* name;
 };
-constexpr Row kNames[] = {
+constexpr NamedSlot kNames[] = {
     {Slot::kTokenEmbedding, "token_embedding"},
     {Slot::kPositionEmbedding, "position_embedding"},
     {Slot::kFinalNorm, "final_norm"},
@@ -72,7 +72,7 @@ constexpr Row kNames[] = {
 }  // namespace
 
 const char* SlotName(Slot slot) {
-  for (const Row& row : kNames) {
+  for (const NamedSlot& row : kNames) {
     if (row.slot == slot) return row.name;
   }
   return "?";

@@ -142,6 +142,16 @@ Shape SlotShape(const ModelConfig& c, const SlotKey& key) {
   }
 }
 
+bool IsStacked(Transform t) {
+  return t == Transform::kStackedExperts || t == Transform::kStackedExpertsTransposed ||
+         t == Transform::kStackedExpertsInterleaved || t == Transform::kStackedExpertsInterleavedTransposed;
+}
+
+bool IsTransposed(Transform t) {
+  return t == Transform::kTransposed || t == Transform::kStackedExpertsTransposed ||
+         t == Transform::kStackedExpertsInterleavedTransposed;
+}
+
 std::vector<int32_t> RopeRowOrder(int64_t rows, int64_t heads, int64_t rotary_dim) {
   APR_CHECK(heads > 0 && rows % heads == 0);
   const int64_t head_dim = rows / heads;

@@ -29,6 +29,9 @@ enum class Transform {
   kStackedExpertsInterleavedTransposed,  // [E, in, 2 * out], columns gate, up, gate, up ... (gpt-oss)
 };
 
+bool IsStacked(Transform t);     // over experts
+bool IsTransposed(Transform t);
+
 struct TensorRule {
   std::string_view name;      // "{L}" stands for the layer, "{E}" for the expert, or the head
   std::vector<Slot> slots;

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "quant/block.h"
+#include "tensor/tensor.h"
 
 namespace apr {
 
@@ -22,6 +23,12 @@ struct BlockAprQ4 {
   uint8_t qs[16];
 };
 static_assert(sizeof(BlockAprQ4) == 18);
+
+// The types that run over the whole tensor and so have no row codec.
+constexpr bool IsAprNative(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
+
+// The view's bytes do not hold its elements: Error(kInvalidFormat).
+[[noreturn]] void FailSize(const TensorView& view);
 
 // `bytes` holds exactly out.size() elements (the caller has checked: StorageBytes).
 void DecodeAprQ8(Bytes bytes, std::span<float> out);

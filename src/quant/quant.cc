@@ -23,6 +23,13 @@
 #include "quant/ternary.h"
 
 namespace apr {
+
+void FailSize(const TensorView& view) {
+  throw Error(ErrorCode::kInvalidFormat,
+              fmt::format("{} bytes do not hold {} elements {} as {}", view.bytes.size(),
+                          view.shape.num_elements(), view.shape.ToString(), NameOf(view.dtype)));
+}
+
 namespace {
 
 struct Codec {
@@ -95,9 +102,6 @@ const Codec& CodecOf(DType dtype) {
   return kByDType[static_cast<size_t>(dtype)];
 }
 
-// The types that run over the whole tensor and so have no row codec.
-bool IsAprNative(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
-
 // The row decoder under the instruction set in force; nullptr if the type has none.
 RowDecoder DecoderOf(DType dtype) {
 #if defined(__x86_64__)
@@ -108,12 +112,6 @@ RowDecoder DecoderOf(DType dtype) {
   if (fast != nullptr) return fast;
 #endif
   return CodecOf(dtype).decode;
-}
-
-[[noreturn]] void FailSize(const TensorView& view) {
-  throw Error(ErrorCode::kInvalidFormat,
-              fmt::format("{} bytes do not hold {} elements {} as {}", view.bytes.size(),
-                          view.shape.num_elements(), view.shape.ToString(), NameOf(view.dtype)));
 }
 
 // Rows as stored: `stored_cols` >= cols, the rest is padding to a whole block (K types in .apr).

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "quant/apr_native.h"
 #include "quant/quant.h"
 #include "quant/scan_kernels.h"
 #include "quant/scan_specs.h"
@@ -28,13 +29,6 @@ RunScanner ScannerOf(DType dtype) {
   if (isa >= Isa::kAvx2) return Avx2ScannerOf(dtype);
 #endif
   return ScalarScannerOf(dtype);
-}
-
-bool IsAprNative(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
-
-[[noreturn]] void FailSize(const TensorView& view) {
-  throw Error(ErrorCode::kInvalidFormat, fmt::format("{} bytes do not hold {} as {}", view.bytes.size(),
-                                                     view.shape.ToString(), NameOf(view.dtype)));
 }
 
 // Bytes of a run of elements that begins and ends with blocks (the last one may be partly used).

@@ -60,7 +60,7 @@ std::optional<ChatTemplateSource> FromConfig(const std::string& path, bool has_t
   if (!config.is_object()) throw Error(ErrorCode::kInvalidFormat, "not an object", {.file = path});
   ChatTemplateSource source;
   source.name = path;
-  source.special_tokens_json = TokensOfConfig(config).dump();
+  source.special_tokens_json = DumpJson(TokensOfConfig(config), -1);
   if (!config.contains("chat_template") || config["chat_template"].is_null()) return std::nullopt;
   const Json* text = &config["chat_template"];
   if (text->is_array()) text = Choose(*text, has_tools);
@@ -113,7 +113,7 @@ ChatTemplateSource FromModel(const std::string& path, bool has_tools) {
       "tokenizer.chat_template", "chat_template"};
   for (const std::string& key : keys) {
     if (auto text = MetaText(*file, key)) {
-      return {std::move(*text), path + ": " + key, TokensOfMetadata(*file).dump()};
+      return {std::move(*text), path + ": " + key, DumpJson(TokensOfMetadata(*file), -1)};
     }
   }
   FailNone(path);
@@ -129,7 +129,7 @@ ChatTemplateSource FromFolder(const std::string& folder, bool has_tools) {
     ChatTemplateSource source{ReadText(path), path, "{}"};
     if (fs::is_regular_file(config_path)) {
       const Json config = ParseJson(ReadText(config_path), config_path);
-      if (config.is_object()) source.special_tokens_json = TokensOfConfig(config).dump();
+      if (config.is_object()) source.special_tokens_json = DumpJson(TokensOfConfig(config), -1);
     }
     return source;
   }

@@ -12,7 +12,6 @@ namespace apr {
 namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";
-constexpr std::string_view kMark = kSpaceMark;
 
 // What one U+FFFD stands for.
 enum class IllFormed { kMaximalPart, kByte };
@@ -39,9 +38,9 @@ std::string ReplaceMarks(std::string_view piece) {
   std::string out;
   out.reserve(piece.size());
   for (size_t i = 0; i < piece.size();) {
-    if (piece.substr(i, kMark.size()) == kMark) {
+    if (piece.substr(i, kSpaceMark.size()) == kSpaceMark) {
       out += ' ';
-      i += kMark.size();
+      i += kSpaceMark.size();
     } else {
       out += piece[i++];
     }
@@ -116,8 +115,8 @@ class SentencePieceDecoder final : public Decoder {
         out += token.piece;
       } else {
         std::string_view piece = token.piece;
-        if (strip_ && !began_ && piece.substr(0, kMark.size()) == kMark) {
-          piece.remove_prefix(kMark.size());
+        if (strip_ && !began_ && piece.substr(0, kSpaceMark.size()) == kSpaceMark) {
+          piece.remove_prefix(kSpaceMark.size());
           began_ = true;
         }
         out += ReplaceMarks(piece);

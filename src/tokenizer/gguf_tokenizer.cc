@@ -18,6 +18,7 @@
 #include "tokenizer/json_components.h"
 #include "tokenizer/model.h"
 #include "tokenizer/pre_names.h"
+#include "tokenizer/sentencepiece_bpe.h"
 #include "tokenizer/splitter.h"
 #include "tokenizer/tokenizer.h"
 
@@ -28,7 +29,6 @@ namespace dom = simdjson::dom;
 
 enum Type : int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
-constexpr std::string_view kSpace = "\u2581";
 
 class Converter {
  public:
@@ -246,7 +246,7 @@ class Converter {
     for (size_t i = 0; i < tokens_.size(); ++i) {
       std::string& piece = tokens_[i];
       if (types_[i] != kNormal || (piece.front() == '[' && piece.back() == ']')) continue;
-      piece = piece.rfind(prefix, 0) == 0 ? piece.substr(prefix.size()) : std::string(kSpace) + piece;
+      piece = piece.rfind(prefix, 0) == 0 ? piece.substr(prefix.size()) : std::string(kSpaceMark) + piece;
     }
     MarkBytesAndUnknown();
     PutTokens("bert", "default");

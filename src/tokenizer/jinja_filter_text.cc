@@ -22,7 +22,7 @@ Value SoftStr(Runtime& rt, const Value& value) {
 bool IsMarkup(const Value& str) { return As<Str>(str).markup; }
 
 template <std::string (*Map)(std::string_view)>
-Value MapCase(Runtime& rt, const Value& self, CallArgs& args) {
+Value FilterCase(Runtime& rt, const Value& self, CallArgs& args) {
   BindArguments(rt, {"filter", {}, 0}, args);
   const Value text = SoftStr(rt, self);
   rt.StepBytes(Text(text).size() * 8);
@@ -265,7 +265,7 @@ Value FileSizeFilter(Runtime& rt, const Value& self, CallArgs& args) {
 
 Builtin FindTextFilter(std::string_view name) {
   static constexpr std::pair<std::string_view, Builtin> kFilters[] = {
-      {"capitalize", MapCase<ToCapitalized>},
+      {"capitalize", FilterCase<ToCapitalized>},
       {"center", CenterFilter},
       {"e", EscapeFilter},
       {"escape", EscapeFilter},
@@ -273,14 +273,14 @@ Builtin FindTextFilter(std::string_view name) {
       {"forceescape", ForceEscapeFilter},
       {"format", FormatFilter},
       {"indent", IndentFilter},
-      {"lower", MapCase<ToLower>},
+      {"lower", FilterCase<ToLower>},
       {"replace", ReplaceFilter},
       {"safe", SafeFilter},
       {"string", StringFilter},
       {"title", TitleFilter},
       {"trim", TrimFilter},
       {"truncate", TruncateFilter},
-      {"upper", MapCase<ToUpper>},
+      {"upper", FilterCase<ToUpper>},
       {"urlencode", UrlEncodeFilter},
       {"wordcount", WordCountFilter},
       {"xmlattr", XmlAttrFilter},

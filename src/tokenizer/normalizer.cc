@@ -209,9 +209,9 @@ class ByteLevelNormalizer final : public Normalizer {
   std::string Describe() const override { return "ByteLevel"; }
 };
 
-class Sequence final : public Normalizer {
+class NormalizerSequence final : public Normalizer {
  public:
-  explicit Sequence(std::vector<NormalizerPtr> steps) : steps_(std::move(steps)) {}
+  explicit NormalizerSequence(std::vector<NormalizerPtr> steps) : steps_(std::move(steps)) {}
   AlignedText Apply(const AlignedText& text) const override {
     AlignedText out = text;
     for (const auto& step : steps_) out = step->Apply(out);
@@ -290,7 +290,7 @@ NormalizerPtr MakeReplace(Pattern pattern, std::string content) {
 }
 NormalizerPtr MakeByteLevelNormalizer() { return std::make_unique<ByteLevelNormalizer>(); }
 NormalizerPtr MakeNormalizerSequence(std::vector<NormalizerPtr> steps) {
-  return std::make_unique<Sequence>(std::move(steps));
+  return std::make_unique<NormalizerSequence>(std::move(steps));
 }
 NormalizerPtr MakeSpaceNormalizer(const SpaceRules& rules) {
   return std::make_unique<SpaceNormalizer>(rules);

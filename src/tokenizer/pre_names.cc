@@ -53,7 +53,7 @@ constexpr char kBloom[] = R"re( ?[^(\s|.,!?…。，、।۔،)]+)re";
 constexpr char kFalconPunctuation[] = R"re([\p{P}\$\+<=>\^~\|`]+)re";
 constexpr char kDefaultPunctuation[] = R"re([\p{P}\$\+<=>\^~\|]+)re";
 constexpr char kThreeDigits[] = R"re([0-9][0-9][0-9])re";
-constexpr char kNumber[] = R"re(\p{N})re";
+constexpr char kAnyNumber[] = R"re(\p{N})re";
 constexpr char kNumbers[] = R"re(\p{N}+)re";
 constexpr char kNumbers3[] = R"re(\p{N}{1,3})re";
 constexpr char kLineBreak[] = R"re([\r\n])re";
@@ -106,7 +106,7 @@ constexpr PreName kNames[] = {
      .patterns = {kLineBreak, kDeepseekLetters, kDeepseekPunctuation, kTrailingSpace, kDeepseekCjk,
                   kNumbers}},
     {.name = "deepseek-coder",
-     .patterns = {kLineBreak, kCoderLetters, kCoderPunctuation, kDeepseekCjk, kNumber}},
+     .patterns = {kLineBreak, kCoderLetters, kCoderPunctuation, kDeepseekCjk, kAnyNumber}},
     {.name = "deepseek-v3", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
     {.name = "hunyuan-dense", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
     {.name = "joyai-llm", .patterns = {kNumbers3, kDeepseek3Cjk, kDeepseek3}},
@@ -132,14 +132,14 @@ constexpr PreName kNames[] = {
     {.name = "jina-v1-en", .patterns = {kGpt2}, .add_sep = true},
     {.name = "jina-v2-code", .patterns = {kGpt2}, .add_sep = true},
     {.name = "roberta-bpe", .patterns = {kGpt2}, .add_sep = true},
-    {.name = "starcoder", .patterns = {kNumber, kGpt2}},
-    {.name = "refact", .patterns = {kNumber, kGpt2}},
-    {.name = "command-r", .patterns = {kNumber, kGpt2}},
-    {.name = "smollm", .patterns = {kNumber, kGpt2}},
-    {.name = "codeshell", .patterns = {kNumber, kGpt2}},
-    {.name = "exaone", .patterns = {kNumber, kGpt2}},
-    {.name = "minerva-7b", .patterns = {kNumber, kGpt2}},
-    {.name = "mellum2", .patterns = {kNumber, kGpt2}},
+    {.name = "starcoder", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "refact", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "command-r", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "smollm", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "codeshell", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "exaone", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "minerva-7b", .patterns = {kAnyNumber, kGpt2}},
+    {.name = "mellum2", .patterns = {kAnyNumber, kGpt2}},
     {.name = "qwen2", .patterns = {kQwen2}, .nfc = true},
     {.name = "deepseek-r1-qwen", .patterns = {kQwen2}},
     {.name = "kormo", .patterns = {kQwen2}},
@@ -153,12 +153,12 @@ constexpr PreName kNames[] = {
     {.name = "poro-chat", .patterns = {kBloom}},
     {.name = "bloom", .patterns = {kBloom}},
     {.name = "gpt3-finnish", .patterns = {kBloom}},
-    {.name = "viking", .patterns = {kBloom, kNumber}},
+    {.name = "viking", .patterns = {kBloom, kAnyNumber}},
     {.name = "tekken", .patterns = {kTekken}, .ignore_merges = true, .add_bos = true},
     {.name = "jais-2", .patterns = {kJais2}},
     {.name = "exaone-moe", .patterns = {kExaoneMoe}},
     {.name = "chameleon",
-     .patterns = {kSentinel, kImage, kChameleonSpace, kNumber, kChameleonPunctuation, kGpt2},
+     .patterns = {kSentinel, kImage, kChameleonSpace, kAnyNumber, kChameleonPunctuation, kGpt2},
      .add_bos = true},
     {.name = "gpt-4o", .patterns = {kGpt4o}},
     {.name = "llama4", .patterns = {kGpt4o}},

@@ -395,9 +395,9 @@ class FixedLength final : public PreTokenizer {
   uint64_t characters_;
 };
 
-class Sequence final : public PreTokenizer {
+class PreTokenizerSequence final : public PreTokenizer {
  public:
-  explicit Sequence(std::vector<PreTokenizerPtr> steps) : steps_(std::move(steps)) {}
+  explicit PreTokenizerSequence(std::vector<PreTokenizerPtr> steps) : steps_(std::move(steps)) {}
   void Apply(PieceList& list) const override {
     for (const auto& step : steps_) step->Apply(list);
   }
@@ -458,7 +458,7 @@ PreTokenizerPtr MakeFixedLength(uint64_t characters) {
   return std::make_unique<FixedLength>(characters);
 }
 PreTokenizerPtr MakePreTokenizerSequence(std::vector<PreTokenizerPtr> steps) {
-  return std::make_unique<Sequence>(std::move(steps));
+  return std::make_unique<PreTokenizerSequence>(std::move(steps));
 }
 
 }  // namespace apr

@@ -12,7 +12,6 @@
 namespace apr {
 namespace {
 
-constexpr std::string_view kMark = kSpaceMark;
 constexpr uint32_t kFrozen = 0x80000000;  // a user-defined piece: never merged
 
 // User-defined pieces may be spelled with spaces; the text they are looked for in has marks.
@@ -20,7 +19,7 @@ std::string EscapeSpaces(std::string_view piece) {
   std::string out;
   for (const char c : piece) {
     if (c == ' ') {
-      out += kMark;
+      out += kSpaceMark;
     } else {
       out += c;
     }
@@ -76,9 +75,9 @@ SentencePieceBpe::SentencePieceBpe(Vocabulary vocabulary, ScoredPieces pieces)
   for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.Piece(id);
     if (pieces_.types[id] == PieceType::kUserDefined) user_defined_.Insert(EscapeSpaces(piece), id);
-    for (size_t at = piece.find(kMark, 1); at != std::string_view::npos;
-         at = piece.find(kMark, at + 1)) {
-      if (at >= kMark.size() && piece.substr(at - kMark.size(), kMark.size()) == kMark) continue;
+    for (size_t at = piece.find(kSpaceMark, 1); at != std::string_view::npos;
+         at = piece.find(kSpaceMark, at + 1)) {
+      if (at >= kSpaceMark.size() && piece.substr(at - kSpaceMark.size(), kSpaceMark.size()) == kSpaceMark) continue;
       cut_before_space_[static_cast<unsigned char>(piece[at - 1])] = false;
     }
   }
@@ -94,9 +93,9 @@ std::optional<uint32_t> SentencePieceBpe::FindPiece(std::string_view piece) cons
 }
 
 void SentencePieceBpe::SplitAtSpaces(std::string_view text, std::vector<uint32_t>& ends) const {
-  for (size_t at = text.find(kMark, 1); at != std::string_view::npos;
-       at = text.find(kMark, at + 1)) {
-    if (at >= kMark.size() && text.substr(at - kMark.size(), kMark.size()) == kMark) continue;
+  for (size_t at = text.find(kSpaceMark, 1); at != std::string_view::npos;
+       at = text.find(kSpaceMark, at + 1)) {
+    if (at >= kSpaceMark.size() && text.substr(at - kSpaceMark.size(), kSpaceMark.size()) == kSpaceMark) continue;
     if (cut_before_space_[static_cast<unsigned char>(text[at - 1])]) {
       ends.push_back(static_cast<uint32_t>(at));
     }

@@ -25,7 +25,7 @@ enum class PieceType : uint8_t {
 };
 
 // "\u2581", which stands for a space inside pieces.
-inline constexpr char kSpaceMark[] = "\xE2\x96\x81";
+inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
 
 struct ScoredPieces {
   std::vector<float> scores;     // one an id

@@ -121,7 +121,7 @@ LineCounts DetokenizeLines(const Tokenizer& tokenizer, const std::string& input,
     for (const Json& id : *ids) {
       if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
           id.get<int64_t>() >= tokenizer.vocab_size()) {
-        throw Error(ErrorCode::kInvalidFormat, fmt::format("{} is not a token id", id.dump()));
+        throw Error(ErrorCode::kInvalidFormat, fmt::format("{} is not a token id", DumpJson(id, -1)));
       }
       tokens.push_back(id.get<int32_t>());
     }

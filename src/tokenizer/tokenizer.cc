@@ -16,7 +16,6 @@
 #include "tokenizer/unicode.h"
 
 namespace apr {
-namespace {
 
 // A scratch for the length of a call.
 class ScratchLoan {
@@ -42,6 +41,8 @@ class ScratchLoan {
   TokenizerParts& parts_;
   std::unique_ptr<EncodeScratch> scratch_;
 };
+
+namespace {
 
 AlignedText WithSpaceInFront(const AlignedText& text) {
   if (text.size() == 0 || text.text()[0] == ' ') return text;

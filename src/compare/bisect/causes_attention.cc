@@ -25,13 +25,6 @@ class AttentionCauses {
   }
 
  private:
-  void TryConfig(Hypothesis h, const std::function<void(ModelConfig&)>& change) {
-    const auto variation = d_.WithConfig(change);
-    if (!variation) return;
-    h.variation = *variation;
-    d_.Try(std::move(h));
-  }
-
   void ScaleAndCap() {
     const Hypothesis cap{.name = "attention_softcap", .key = "attn_logit_softcapping", .fix = "give B the soft cap of A", .rank = 1};
     if (a_.softcap != 0) {
@@ -40,7 +33,7 @@ class AttentionCauses {
       none.a = a_.softcap;
       none.b = 0;
       none.rank = 0;
-      TryConfig(none, [](ModelConfig& c) { c.attention_softcap = 0; });
+      d_.TryConfig(none, [](ModelConfig& c) { c.attention_softcap = 0; });
     }
     Hypothesis scale{.name = "attention_scale", .detail = "scale", .key = "attention_scale", .fix = "multiply the scores by A's scale", .rank = 1};
     if (config_.attention_scale_by_layer) {
@@ -49,7 +42,7 @@ class AttentionCauses {
       flat.a = a_.scale;
       flat.b = config_.attention_scale;
       flat.key = "scale_attn_by_inverse_layer_idx";
-      TryConfig(flat, [](ModelConfig& c) { c.attention_scale_by_layer = false; });
+      d_.TryConfig(flat, [](ModelConfig& c) { c.attention_scale_by_layer = false; });
     }
     d_.Solve(scale, config_.attention_scale * 1e-3, config_.attention_scale * 1e3, [](ModelConfig& c, double x) { c.attention_scale = x; },
              config_.attention_scale);
@@ -77,7 +70,7 @@ class AttentionCauses {
     const int layer = node_.layer;
     const auto window = [&](int64_t size, int rank) {
       if (size == a_.window) return;
-      TryConfig({.name = "sliding_window", .detail = fmt::format("window {} -> {}", a_.window, size), .a = a_.window, .b = size, .key = "sliding_window",
+      d_.TryConfig({.name = "sliding_window", .detail = fmt::format("window {} -> {}", a_.window, size), .a = a_.window, .b = size, .key = "sliding_window",
                  .fix = "give this layer the window of A", .rank = rank},
                 [&](ModelConfig& c) { c.layers[static_cast<size_t>(layer)].window = size; });
     };

@@ -15,18 +15,11 @@
 namespace apr::bisect {
 namespace {
 
-void TryConfig(Diagnosis& d, Hypothesis h, const std::function<void(ModelConfig&)>& change) {
-  const auto variation = d.WithConfig(change);
-  if (!variation) return;
-  h.variation = *variation;
-  d.Try(std::move(h));
-}
-
 void Activations(Diagnosis& d) {
   const std::string& current = d.model().config.activation;
   for (const char* kind : {"silu", "gelu_tanh", "gelu", "quick_gelu", "relu", "relu2"}) {
     if (current == kind) continue;
-    TryConfig(d, {.name = "activation", .detail = fmt::format("{} -> {}", current, kind), .a = current, .b = kind, .key = "hidden_act",
+    d.TryConfig({.name = "activation", .detail = fmt::format("{} -> {}", current, kind), .a = current, .b = kind, .key = "hidden_act",
                   .fix = "give B the activation of A", .rank = 1},
               [&](ModelConfig& c) { c.activation = kind; });
   }
@@ -76,7 +69,7 @@ void Embeddings(Diagnosis& d) {
   const ModelConfig& config = d.model().config;
   for (const double scale : {1.0, std::sqrt(static_cast<double>(config.hidden_size))}) {
     if (std::abs(scale / config.embedding_scale - 1) < 1e-9) continue;
-    TryConfig(d, {.name = "embedding_scale", .detail = fmt::format("scale {} -> {}", Shortest(config.embedding_scale), Shortest(scale)), .a = config.embedding_scale,
+    d.TryConfig({.name = "embedding_scale", .detail = fmt::format("scale {} -> {}", Shortest(config.embedding_scale), Shortest(scale)), .a = config.embedding_scale,
                   .b = scale, .key = "embedding_multiplier", .fix = "multiply the embedding by A's scale", .rank = 0},
               [&](ModelConfig& c) { c.embedding_scale = scale; });
   }
@@ -157,7 +150,7 @@ void SolveLogits(Diagnosis& d, const LogitSample& sample, Hypothesis h, double l
 
 void Logits(Diagnosis& d) {
   const ModelConfig& config = d.model().config;
-  TryConfig(d, {.name = "tie_word_embeddings", .detail = config.tie_embeddings ? "the stored head is used" : "the embedding is used as head", .a = config.tie_embeddings,
+  d.TryConfig({.name = "tie_word_embeddings", .detail = config.tie_embeddings ? "the stored head is used" : "the embedding is used as head", .a = config.tie_embeddings,
                 .b = !config.tie_embeddings, .key = "tie_word_embeddings", .fix = "use the head that A uses", .rank = 0},
             [](ModelConfig& c) { c.tie_embeddings = !c.tie_embeddings; });
   const Hypothesis cap{.name = "logit_softcap", .key = "final_logit_softcapping", .fix = "give B the soft cap of A", .rank = 1};
@@ -167,11 +160,11 @@ void Logits(Diagnosis& d) {
     none.a = config.logit_softcap;
     none.b = 0;
     none.rank = 0;
-    TryConfig(d, none, [](ModelConfig& c) { c.logit_softcap = 0; });
+    d.TryConfig(none, [](ModelConfig& c) { c.logit_softcap = 0; });
   }
   Hypothesis flat{.name = "logit_scale", .detail = fmt::format("scale {} -> 1", Shortest(config.logit_scale)), .a = config.logit_scale, .b = 1, .key = "logit_scale",
                   .fix = "multiply the logits by A's scale", .rank = 0};
-  if (config.logit_scale != 1) TryConfig(d, flat, [](ModelConfig& c) { c.logit_scale = 1; });
+  if (config.logit_scale != 1) d.TryConfig(flat, [](ModelConfig& c) { c.logit_scale = 1; });
   if (d.explained()) return;
   const LogitSample sample = SampleLogits(d);
   Hypothesis scale = flat;
@@ -197,7 +190,7 @@ void Residuals(Diagnosis& d) {
 void Parallel(Diagnosis& d) {
   const bool parallel = d.model().config.parallel_residual;
   for (const bool shared : {false, true}) {
-    TryConfig(d, {.name = "parallel_residual", .detail = parallel ? "parallel -> serial" : "serial -> parallel", .a = parallel, .b = !parallel,
+    d.TryConfig({.name = "parallel_residual", .detail = parallel ? "parallel -> serial" : "serial -> parallel", .a = parallel, .b = !parallel,
                   .key = "use_parallel_residual", .fix = "order the sub-layers as A does", .rank = shared ? 2 : 1},
               [&](ModelConfig& c) {
                 c.parallel_residual = !parallel;
@@ -205,7 +198,7 @@ void Parallel(Diagnosis& d) {
               });
   }
   if (!parallel || !d.model().config.shared_parallel_norm) return;
-  TryConfig(d, {.name = "parallel_residual", .detail = "each sub-layer has its own norm", .a = nullptr, .b = nullptr, .key = "use_parallel_residual", .rank = 3},
+  d.TryConfig({.name = "parallel_residual", .detail = "each sub-layer has its own norm", .a = nullptr, .b = nullptr, .key = "use_parallel_residual", .rank = 3},
             [](ModelConfig& c) { c.shared_parallel_norm = false; });
 }
 

@@ -10,22 +10,15 @@
 namespace apr::bisect {
 namespace {
 
-void TryConfig(Diagnosis& d, Hypothesis h, const std::function<void(ModelConfig&)>& change) {
-  const auto variation = d.WithConfig(change);
-  if (!variation) return;
-  h.variation = *variation;
-  d.Try(std::move(h));
-}
-
 void Router(Diagnosis& d) {
   const MoeSpec& m = d.model().config.moe;
-  TryConfig(d, {.name = "moe_norm_topk", .detail = fmt::format("chosen weights {} by their sum", m.normalize ? "not divided" : "divided"), .a = m.normalize,
+  d.TryConfig({.name = "moe_norm_topk", .detail = fmt::format("chosen weights {} by their sum", m.normalize ? "not divided" : "divided"), .a = m.normalize,
                 .b = !m.normalize, .key = "norm_topk_prob", .fix = "normalise the chosen weights as A does", .rank = 1},
             [](ModelConfig& c) { c.moe.normalize = !c.moe.normalize; });
   for (const char* scoring : {"softmax", "softmax_after_top_k", "sigmoid"}) {
     for (const bool normalize : {false, true}) {
       if (m.scoring == scoring) continue;
-      TryConfig(d, {.name = "moe_router_order", .detail = fmt::format("{} -> {}{}", m.scoring, scoring, normalize ? ", normalised" : ""), .a = m.scoring, .b = scoring,
+      d.TryConfig({.name = "moe_router_order", .detail = fmt::format("{} -> {}{}", m.scoring, scoring, normalize ? ", normalised" : ""), .a = m.scoring, .b = scoring,
                     .key = "scoring_func", .fix = "take the router's softmax where A does", .rank = normalize == m.normalize ? 2 : 3},
                 [&](ModelConfig& c) {
                   c.moe.scoring = scoring;

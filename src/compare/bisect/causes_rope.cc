@@ -111,12 +111,6 @@ class RopeCauses {
   }
 
  private:
-  void TryConfig(Hypothesis h, const std::function<void(ModelConfig&)>& change) {
-    const auto variation = d_.WithConfig(change);
-    if (!variation) return;
-    h.variation = *variation;
-    d_.Try(std::move(h));
-  }
   RopeTableAttributes& Table(ModelConfig& c) const { return c.ropes[static_cast<size_t>(r_.spec)].table; }
 
   void Theta() {
@@ -137,7 +131,7 @@ class RopeCauses {
     for (const int digits : {1, 2, 3, 4, 6, 9}) {
       const double rounded = std::stod(fmt::format("{:.{}g}", guess, digits));
       if (std::abs(rounded / guess - 1) > 0.02) continue;
-      TryConfig({.name = "rope_theta", .detail = fmt::format("theta {} -> {} (from the recorded angles)", Shortest(current), Shortest(rounded)), .a = current,
+      d_.TryConfig({.name = "rope_theta", .detail = fmt::format("theta {} -> {} (from the recorded angles)", Shortest(current), Shortest(rounded)), .a = current,
                  .b = rounded, .key = "rope_theta", .fix = "give B the base frequency of A", .rank = digits > 4 ? 2 : 1},
                 [&](ModelConfig& c) { Table(c).theta = rounded; });
       if (d_.explained()) return;
@@ -152,7 +146,7 @@ class RopeCauses {
       none.detail = t.scaling + " -> none";
       none.a = t.scaling;
       none.b = "none";
-      TryConfig(none, [this](ModelConfig& c) {
+      d_.TryConfig(none, [this](ModelConfig& c) {
         RopeTableAttributes plain;
         plain.rotary_dim = Table(c).rotary_dim;
         plain.theta = Table(c).theta;
@@ -160,11 +154,11 @@ class RopeCauses {
       });
       Hypothesis kept = none;
       kept.detail = t.scaling + " -> none, its magnitude factor kept";
-      TryConfig(kept, [this](ModelConfig& c) { Table(c).scaling = "none"; });
+      d_.TryConfig(kept, [this](ModelConfig& c) { Table(c).scaling = "none"; });
       Hypothesis linear = none;
       linear.detail = t.scaling + " -> linear";
       linear.b = "linear";
-      TryConfig(linear, [this](ModelConfig& c) { Table(c).scaling = "linear"; });
+      d_.TryConfig(linear, [this](ModelConfig& c) { Table(c).scaling = "linear"; });
     }
     Hypothesis magnitude = base;
     magnitude.detail = "magnitude factor";
@@ -179,7 +173,7 @@ class RopeCauses {
     if (t.scaling == "longrope") {
       Hypothesis sets = base;
       sets.detail = "the other factor set";
-      TryConfig(sets, [this](ModelConfig& c) { std::swap(Table(c).factors, Table(c).long_factors); });
+      d_.TryConfig(sets, [this](ModelConfig& c) { std::swap(Table(c).factors, Table(c).long_factors); });
     }
     SolveField(base, "original_max_position_embeddings", 4, 1e7, &RopeTableAttributes::original_context);
     if (t.scaling == "llama3") {
@@ -191,7 +185,7 @@ class RopeCauses {
       SolveField(base, "beta_slow", 0.01, 31, &RopeTableAttributes::beta_slow);
       Hypothesis truncate = base;
       truncate.detail = "truncate";
-      TryConfig(truncate, [this](ModelConfig& c) { Table(c).truncate = !Table(c).truncate; });
+      d_.TryConfig(truncate, [this](ModelConfig& c) { Table(c).truncate = !Table(c).truncate; });
     }
   }
 
@@ -202,7 +196,7 @@ class RopeCauses {
   }
 
   void Style() {
-    TryConfig({.name = "rope_style", .detail = r_.rope->adjacent ? "adjacent pairs -> split halves" : "split halves -> adjacent pairs",
+    d_.TryConfig({.name = "rope_style", .detail = r_.rope->adjacent ? "adjacent pairs -> split halves" : "split halves -> adjacent pairs",
                .a = r_.rope->adjacent ? "adjacent" : "halves", .b = r_.rope->adjacent ? "halves" : "adjacent", .key = "rope_style",
                .fix = "rotate the pairs that A rotates", .rank = 1},
               [this](ModelConfig& c) {
@@ -211,7 +205,7 @@ class RopeCauses {
                 spec.halves_out = false;
               });
     if (r_.rope->adjacent) {
-      TryConfig({.name = "rope_style", .detail = "rotated elements written in the other order", .a = nullptr, .b = nullptr, .key = "rope_interleave",
+      d_.TryConfig({.name = "rope_style", .detail = "rotated elements written in the other order", .a = nullptr, .b = nullptr, .key = "rope_interleave",
                  .fix = "write rotated elements as A does", .rank = 2},
                 [this](ModelConfig& c) { c.ropes[static_cast<size_t>(r_.spec)].halves_out = !c.ropes[static_cast<size_t>(r_.spec)].halves_out; });
     }
@@ -220,7 +214,7 @@ class RopeCauses {
   void Part() {
     for (int64_t dim = 2; dim <= r_.rope->head_dim; dim += 2) {
       if (dim == r_.rope->rotary_dim || (dim > 64 && dim % 8 != 0)) continue;
-      TryConfig({.name = "rope_dim", .detail = fmt::format("{} of {} elements rotate instead of {}", dim, r_.rope->head_dim, r_.rope->rotary_dim),
+      d_.TryConfig({.name = "rope_dim", .detail = fmt::format("{} of {} elements rotate instead of {}", dim, r_.rope->head_dim, r_.rope->rotary_dim),
                  .a = r_.rope->rotary_dim, .b = dim, .key = "partial_rotary_factor", .fix = "rotate the part of a head that A rotates", .rank = 1},
                 [&](ModelConfig& c) { Table(c).rotary_dim = dim; });
     }
@@ -228,12 +222,12 @@ class RopeCauses {
 
   void Layers() {
     const int layer = r_.node->layer;
-    TryConfig({.name = "rope_layers", .detail = fmt::format("layer {} does not rotate", layer), .a = true, .b = false, .key = "rope_layers",
+    d_.TryConfig({.name = "rope_layers", .detail = fmt::format("layer {} does not rotate", layer), .a = true, .b = false, .key = "rope_layers",
                .fix = "rotate q and k in this layer", .rank = 0},
               [&](ModelConfig& c) { c.layers[static_cast<size_t>(layer)].rope = -1; });
     for (size_t other = 0; other < config_.ropes.size(); ++other) {
       if (static_cast<int>(other) == r_.spec) continue;
-      TryConfig({.name = "rope_theta", .detail = fmt::format("layer {} rotates with the other layers' base {}", layer, Shortest(config_.ropes[other].table.theta)),
+      d_.TryConfig({.name = "rope_theta", .detail = fmt::format("layer {} rotates with the other layers' base {}", layer, Shortest(config_.ropes[other].table.theta)),
                  .a = r_.table->theta, .b = config_.ropes[other].table.theta, .key = "rope_local_base_freq", .fix = "give each kind of layer its own base", .rank = 0},
                 [&](ModelConfig& c) { c.layers[static_cast<size_t>(layer)].rope = static_cast<int>(other); });
     }
@@ -306,7 +300,7 @@ class RopeCauses {
     for (size_t i = 0; i < seen.frequency.size(); ++i) {
       factors.push_back(std::pow(r_.table->theta, -2.0 * static_cast<double>(i) / static_cast<double>(r_.rope->rotary_dim)) / seen.frequency[i]);
     }
-    TryConfig({.name = "rope_scaling", .detail = "other frequencies (from the recorded angles)", .a = r_.table->scaling, .b = "factors", .key = "rope_scaling",
+    d_.TryConfig({.name = "rope_scaling", .detail = "other frequencies (from the recorded angles)", .a = r_.table->scaling, .b = "factors", .key = "rope_scaling",
                .fix = "give B the rope scaling of A", .rank = 5},
               [&](ModelConfig& c) {
                 Table(c).scaling = "factors";

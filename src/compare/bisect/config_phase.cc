@@ -175,7 +175,7 @@ class ConfigPhase {
     Rebind(b_.b);
     if (effect.runs && !effect.differs) {
       f.no_effect = true;
-      f.first.note = fmt::format("{} against {}: nothing changes on any probe", value_a.dump(), value_b.dump());
+      f.first.note = fmt::format("{} against {}: nothing changes on any probe", DumpJson(value_a, -1), DumpJson(value_b, -1));
       found_.push_back(std::move(f));
       return;
     }
@@ -190,13 +190,13 @@ class ConfigPhase {
       f.first.error = effect.error;
       f.first.floor = 1e-8;
     }
-    f.first.note = fmt::format("{} is {} in A and {} in B{}{}", f.first.key, value_a.dump(), value_b.dump(), effect.note.empty() ? "" : "; ", effect.note);
+    f.first.note = fmt::format("{} is {} in A and {} in B{}{}", f.first.key, DumpJson(value_a, -1), DumpJson(value_b, -1), effect.note.empty() ? "" : "; ", effect.note);
     if (named && !(field.shapes && b_.b.slot_problem)) {
       f.cause = Cause{.name = field.name, .a = value_a, .b = value_b,
                       .evidence = effect.runs ? fmt::format("on the same inputs this stage differs by {:.3g} between the two values and by 0 with A's", effect.error)
                                               : std::string("with A's value every tensor of B has its place"),
                       .error_before = effect.runs ? effect.error : INFINITY, .error_after = 0.0,
-                      .fix = fmt::format("set {} to {} in B's configuration", f.first.key, value_a.dump())};
+                      .fix = fmt::format("set {} to {} in B's configuration", f.first.key, DumpJson(value_a, -1))};
     }
     found_.push_back(std::move(f));
   }

@@ -95,6 +95,13 @@ double Diagnosis::ErrorUnder(const Variation& variation) {
   return std::sqrt(sum / std::max(total, 1e-300));
 }
 
+void Diagnosis::TryConfig(Hypothesis hypothesis, const std::function<void(ModelConfig&)>& change) {
+  const auto variation = WithConfig(change);
+  if (!variation) return;
+  hypothesis.variation = *variation;
+  Try(std::move(hypothesis));
+}
+
 std::optional<Variation> Diagnosis::WithConfig(const std::function<void(ModelConfig&)>& change) const {
   ModelConfig config = model().config;
   change(config);

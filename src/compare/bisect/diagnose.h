@@ -55,6 +55,8 @@ class Diagnosis {
   double ErrorUnder(const Variation& variation);
   // base() with another configuration: the graph is built again, weights stay. nullopt: no graph can be built.
   std::optional<Variation> WithConfig(const std::function<void(ModelConfig&)>& change) const;
+  // Try under WithConfig(change); nothing where no graph can be built.
+  void TryConfig(Hypothesis hypothesis, const std::function<void(ModelConfig&)>& change);
   // Tries `change(config, x)` for the x in [low, high] that fits best, searched on a logarithmic grid and refined.
   bool Solve(Hypothesis hypothesis, double low, double high, const std::function<void(ModelConfig&, double)>& change, double current);
 

@@ -39,25 +39,6 @@ struct Absent {
   std::string what;
 };
 
-// Uniform in [-1, 1] (xorshift64*, Vigna 2016, arXiv 1402.6246).
-class Noise {
- public:
-  explicit Noise(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ULL + 1) {}
-  double Next() {
-    state_ ^= state_ >> 12;
-    state_ ^= state_ << 25;
-    state_ ^= state_ >> 27;
-    return static_cast<double>(static_cast<int64_t>((state_ * 0x2545F4914F6CDD1DULL) >> 11)) * 0x1p-52 - 1;
-  }
-  void Move(std::vector<double>& x, double relative) {
-    if (relative == 0) return;
-    for (double& v : x) v *= 1 + relative * Next();
-  }
-
- private:
-  uint64_t state_;
-};
-
 // x as int8 with one scale per block: how engines feed products with quantised weights.
 void RoundToInt8(std::vector<double>& x, int64_t width, int64_t block) {
   for (size_t row = 0; row < x.size(); row += static_cast<size_t>(width)) {
@@ -114,6 +95,25 @@ int RoundingsOf(const Node& node) {
 }
 
 }  // namespace
+
+// Uniform in [-1, 1] (xorshift64*, Vigna 2016, arXiv 1402.6246).
+class EvaluationNoise {
+ public:
+  explicit EvaluationNoise(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ULL + 1) {}
+  double Next() {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return static_cast<double>(static_cast<int64_t>((state_ * 0x2545F4914F6CDD1DULL) >> 11)) * 0x1p-52 - 1;
+  }
+  void Move(std::vector<double>& x, double relative) {
+    if (relative == 0) return;
+    for (double& v : x) v *= 1 + relative * Next();
+  }
+
+ private:
+  uint64_t state_;
+};
 
 class Evaluation {
  public:
@@ -435,7 +435,7 @@ class Evaluation {
   const Graph& graph_;
   int limit_;
   uint64_t seed_;
-  Noise noise_;
+  EvaluationNoise noise_;
   int64_t rows_ = 0;
   int roundings_ = 1;
   double input_error_ = 0;

@@ -14,7 +14,7 @@
 namespace apr::bisect {
 namespace {
 
-struct Row {
+struct TypeRow {
   const char* name;
   const char* alias;
   int bits;         // significant ones
@@ -22,17 +22,17 @@ struct Row {
   int lowest;       // exponent of the smallest normal number
 };
 constexpr std::array kTypes = {
-    Row{"f64", "float64", 53, std::numeric_limits<double>::max(), -1022},
-    Row{"f32", "float32", 24, 3.4028234663852886e38, -126},
-    Row{"tf32", "tfloat32", 11, 3.4028234663852886e38, -126},
-    Row{"f16", "float16", 11, 65504, -14},
-    Row{"bf16", "bfloat16", 8, 3.3895313892515355e38, -126},
-    Row{"f8", "float8_e4m3fn", 4, 448, -6},
-    Row{"f8_e5m2", "float8_e5m2", 3, 57344, -14},
+    TypeRow{"f64", "float64", 53, std::numeric_limits<double>::max(), -1022},
+    TypeRow{"f32", "float32", 24, 3.4028234663852886e38, -126},
+    TypeRow{"tf32", "tfloat32", 11, 3.4028234663852886e38, -126},
+    TypeRow{"f16", "float16", 11, 65504, -14},
+    TypeRow{"bf16", "bfloat16", 8, 3.3895313892515355e38, -126},
+    TypeRow{"f8", "float8_e4m3fn", 4, 448, -6},
+    TypeRow{"f8_e5m2", "float8_e5m2", 3, 57344, -14},
 };
 
-const Row* FindRow(std::string_view name) {
-  for (const Row& row : kTypes) {
+const TypeRow* FindRow(std::string_view name) {
+  for (const TypeRow& row : kTypes) {
     if (name == row.name || name == row.alias) return &row;
   }
   return nullptr;
@@ -47,7 +47,7 @@ std::string Lower(std::string_view text) {
 }  // namespace
 
 std::optional<FloatType> FloatTypeFromName(std::string_view given) {
-  const Row* row = FindRow(Lower(given));
+  const TypeRow* row = FindRow(Lower(given));
   if (row == nullptr) return std::nullopt;
   return FloatType{row->name, std::ldexp(1.0, -row->bits), row->largest, std::ldexp(1.0, row->lowest - row->bits), row->bits};
 }

@@ -13,7 +13,7 @@ constexpr size_t kMostFurther = 6;
 constexpr size_t kMostNotes = 4;
 constexpr size_t kMostCharacters = 200;  // of a value
 
-std::string Row(const char* label, const std::string& text) { return text.empty() ? "" : fmt::format("  {:<9} {}\n", label, text); }
+std::string Line(const char* label, const std::string& text) { return text.empty() ? "" : fmt::format("  {:<9} {}\n", label, text); }
 
 std::string Shortened(std::string text) {
   if (text.size() <= kMostCharacters) return text;
@@ -24,7 +24,7 @@ std::string Shortened(std::string text) {
 
 std::string Value(const Json& value) { return value.is_null() ? "absent" : Shortened(value.is_string() ? value.get<std::string>() : DumpJson(value, -1)); }
 
-std::string Number(const std::optional<double>& value) { return value ? fmt::format("{:.6g}", *value) : "absent"; }
+std::string Digits(const std::optional<double>& value) { return value ? fmt::format("{:.6g}", *value) : "absent"; }
 
 std::string SideText(const SideSummary& s) {
   std::string details;
@@ -39,7 +39,7 @@ std::string SideText(const SideSummary& s) {
   return s.path + (details.empty() ? "" : "  (" + details + ")");
 }
 
-std::string Where(const Place& p) {
+std::string PlaceText(const Place& p) {
   std::string out;
   const auto add = [&](const std::string& text) { out += (out.empty() ? "" : ", ") + text; };
   add(fmt::format("{} phase", PhaseName(p.phase)));
@@ -51,11 +51,11 @@ std::string Where(const Place& p) {
   return out;
 }
 
-std::string Values(const Place& p) {
+std::string ValuesText(const Place& p) {
   if (!p.a && !p.b) return "";
   std::string at;
   for (const int64_t c : p.coordinate) at += (at.empty() ? "" : ", ") + std::to_string(c);
-  return fmt::format("{} in A, {} in B{}", Number(p.a), Number(p.b), at.empty() ? at : fmt::format(" at [{}]", at));
+  return fmt::format("{} in A, {} in B{}", Digits(p.a), Digits(p.b), at.empty() ? at : fmt::format(" at [{}]", at));
 }
 
 std::string ErrorText(const Place& p) {
@@ -79,15 +79,15 @@ std::string Candidates(const Finding& finding) {
 
 std::string FirstText(const Finding& finding) {
   const Place& p = finding.first;
-  std::string out = Row("first", Where(p)) + Row("values", Values(p)) + Row("error", ErrorText(p));
+  std::string out = Line("first", PlaceText(p)) + Line("values", ValuesText(p)) + Line("error", ErrorText(p));
   const bool told = finding.cause && finding.cause->evidence.find(p.note) != std::string::npos;
-  if (!told) out += Row("what", p.note);
-  if (!finding.cause) return out + Row("cause", Candidates(finding));
-  return out + Row("cause", CauseText(*finding.cause)) + Row("because", finding.cause->evidence) + Row("fix", finding.cause->fix);
+  if (!told) out += Line("what", p.note);
+  if (!finding.cause) return out + Line("cause", Candidates(finding));
+  return out + Line("cause", CauseText(*finding.cause)) + Line("because", finding.cause->evidence) + Line("fix", finding.cause->fix);
 }
 
 std::string FurtherText(const Finding& finding) {
-  std::string out = Where(finding.first);
+  std::string out = PlaceText(finding.first);
   if (finding.no_effect) return fmt::format("{}: {}no effect on any probe", out, finding.cause ? finding.cause->name + ", " : "");
   if (finding.cause) return out + ": " + CauseText(*finding.cause);
   return out + (finding.first.note.empty() ? "" : ": " + finding.first.note);
@@ -114,15 +114,15 @@ std::string CoverageText(const Coverage& c) {
 
 std::string Report::ToText() const {
   std::string out = fmt::format("{}{}\n", Meaning(verdict), reason.empty() ? "" : ": " + reason);
-  out += Row("A", SideText(a)) + Row("B", SideText(b));
+  out += Line("A", SideText(a)) + Line("B", SideText(b));
   const bool different = verdict == Verdict::kDifferent && !findings.empty();
   if (different) out += FirstText(findings.front());
   const size_t from = different ? 1 : 0;
-  for (size_t i = from; i < findings.size() && i < from + kMostFurther; ++i) out += Row(i == from ? "also" : "", FurtherText(findings[i]));
-  if (findings.size() > from + kMostFurther) out += Row("", fmt::format("and {} more (--json lists them)", findings.size() - from - kMostFurther));
-  out += Row("compared", fmt::format("{}, in {:.1f} s", CoverageText(coverage), seconds));
-  for (size_t i = 0; i < coverage.notes.size() && i < kMostNotes; ++i) out += Row(i == 0 ? "not seen" : "", Shortened(coverage.notes[i]));
-  if (coverage.notes.size() > kMostNotes) out += Row("", fmt::format("and {} more (--json lists them)", coverage.notes.size() - kMostNotes));
+  for (size_t i = from; i < findings.size() && i < from + kMostFurther; ++i) out += Line(i == from ? "also" : "", FurtherText(findings[i]));
+  if (findings.size() > from + kMostFurther) out += Line("", fmt::format("and {} more (--json lists them)", findings.size() - from - kMostFurther));
+  out += Line("compared", fmt::format("{}, in {:.1f} s", CoverageText(coverage), seconds));
+  for (size_t i = 0; i < coverage.notes.size() && i < kMostNotes; ++i) out += Line(i == 0 ? "not seen" : "", Shortened(coverage.notes[i]));
+  if (coverage.notes.size() > kMostNotes) out += Line("", fmt::format("and {} more (--json lists them)", coverage.notes.size() - kMostNotes));
   return out;
 }
 

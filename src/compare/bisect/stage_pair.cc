@@ -20,7 +20,7 @@ namespace {
 constexpr double kGrowth = 12;
 constexpr double kRoundings = 24;
 
-struct Row {
+struct ComparedStage {
   StageName name;
   ElementDiff diff;
   double error = 0;
@@ -35,7 +35,7 @@ class StagePair {
 
   void Run() {
     if (!SameIds() || !Compare()) return;
-    const bool differs = std::ranges::any_of(rows_, [](const Row& row) { return row.error > 0; });
+    const bool differs = std::ranges::any_of(rows_, [](const ComparedStage& row) { return row.error > 0; });
     b_.rounding |= differs;
     Covered();
     if (!differs) return;
@@ -69,7 +69,7 @@ class StagePair {
         b_.inconclusive = fmt::format("a recorded stage cannot be read: {}", e.what());
       }
     }
-    std::ranges::stable_sort(rows_, [](const Row& x, const Row& y) { return CausallyBefore(x.name, y.name); });
+    std::ranges::stable_sort(rows_, [](const ComparedStage& x, const ComparedStage& y) { return CausallyBefore(x.name, y.name); });
     if (rows_.empty() && b_.inconclusive.empty()) b_.inconclusive = "the two runs have no stage in common";
     return !rows_.empty();
   }
@@ -77,7 +77,7 @@ class StagePair {
   bool CompareStage(const std::string& name, const StageName& parsed) {
     const RecordedStage* x = a_run_->Find(name);
     const RecordedStage* y = b_run_->Find(name);
-    Row row{.name = parsed, .diff = {}, .error = 0, .shape = {x->shape.dims().begin(), x->shape.dims().end()}};
+    ComparedStage row{.name = parsed, .diff = {}, .error = 0, .shape = {x->shape.dims().begin(), x->shape.dims().end()}};
     if (x->values.size() != y->values.size()) {
       Finding f;
       f.first.phase = Phase::kOps;
@@ -119,7 +119,7 @@ class StagePair {
   std::vector<int32_t> IdsOrZeros() const {
     const auto& ids = b_.a.stages->manifest().ids.empty() ? b_.b.stages->manifest().ids : b_.a.stages->manifest().ids;
     if (!ids.empty()) return {ids.begin(), ids.end()};
-    for (const Row& row : rows_) {
+    for (const ComparedStage& row : rows_) {
       if (row.shape.size() == 2) return std::vector<int32_t>(static_cast<size_t>(row.shape[0]), 0);
     }
     return {};
@@ -157,8 +157,8 @@ class StagePair {
     return true;
   }
 
-  const Row* Find(uint32_t layer, const std::string& stage) const {
-    for (const Row& row : rows_) {
+  const ComparedStage* Find(uint32_t layer, const std::string& stage) const {
+    for (const ComparedStage& row : rows_) {
       if (row.name.layer == layer && row.name.stage == stage) return &row;
     }
     return nullptr;
@@ -174,13 +174,13 @@ class StagePair {
     }
     const uint32_t layer = rows_[index].name.layer;
     for (const char* stage : {"embedding", "post_attn_residual", "attn_norm", "ffn_norm"}) {
-      const Row* row = Find(layer, stage);
+      const ComparedStage* row = Find(layer, stage);
       if (row != nullptr && row < &rows_[index]) out = std::max(out, row->error);
     }
     return out;
   }
 
-  Finding Describe(const Row& row) const {
+  Finding Describe(const ComparedStage& row) const {
     Finding f;
     f.first.phase = row.name.stage == "lm_head" ? Phase::kLogits : Phase::kOps;
     Name(row.name, f.first);
@@ -206,7 +206,7 @@ class StagePair {
     std::set<std::string> named;
     for (const Finding& f : all) named.insert(f.first.stage);
     for (size_t i = 0; i < rows_.size(); ++i) {
-      const Row& row = rows_[i];
+      const ComparedStage& row = rows_[i];
       const double before = InputError(i);
       const bool parts = !(row.error <= std::max(kRoundings * unit_, kGrowth * before)) || row.diff.has_nonfinite_difference();
       if (!parts) continue;
@@ -224,7 +224,7 @@ class StagePair {
   Bisection& b_;
   std::unique_ptr<RecordedRun> a_run_, b_run_;
   double unit_ = 0;
-  std::vector<Row> rows_;
+  std::vector<ComparedStage> rows_;
   std::set<std::string> unknown_;
   std::vector<Finding> suspects_;
 };

@@ -160,7 +160,7 @@ void Walk::Fail(int index, const Judged& judged) {
       group.finding.first.key = h.key;
       group.finding.first.tensor = h.tensor;
       group.variation = h.variation;
-      group.key = fmt::format("cause {} {} {}", h.name, h.b.dump(), h.tensor);
+      group.key = fmt::format("cause {} {} {}", h.name, DumpJson(h.b, -1), h.tensor);
       narrow = h.narrow;
       break;
     }

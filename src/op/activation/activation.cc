@@ -33,7 +33,7 @@ constexpr Row kTable[] = {{"silu", Silu},   {"gelu_tanh", GeluTanh}, {"gelu", Ge
 constexpr int64_t kGrain = 4096;
 
 template <typename Real>
-void Run(const OpContext<Real>& context) {
+void Activate(const OpContext<Real>& context) {
   double (*const f)(double) = ActivationFunction(context.node.template As<ActivationAttributes>().kind);
   const std::span<const Real> x = context.inputs[0];
   const std::span<Real> y = context.outputs[0];
@@ -50,7 +50,7 @@ void RunCpu(const OpContext<float>& context) {
   void (*kernel)(const float*, int64_t, float*) = nullptr;
   if (kind == "silu") kernel = kernels.silu;
   if (kind == "gelu_tanh") kernel = kernels.gelu_tanh;
-  if (kernel == nullptr) return Run(context);
+  if (kernel == nullptr) return Activate(context);
   const float* x = context.inputs[0].data();
   float* y = context.outputs[0].data();
   context.pool.ParallelFor(static_cast<int64_t>(context.inputs[0].size()), kGrain,
@@ -65,7 +65,7 @@ class Activation final : public Op {
     const Value& x = InputOf(node, graph, 0);
     return {{.kind = x.kind, .width = x.width}};
   }
-  void Reference(const OpContext<double>& context) const override { Run(context); }
+  void Reference(const OpContext<double>& context) const override { Activate(context); }
   void Cpu(const OpContext<float>& context) const override { RunCpu(context); }
 };
 

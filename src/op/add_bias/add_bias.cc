@@ -10,12 +10,12 @@
 namespace apr {
 namespace {
 
-struct State final : CpuState {
+struct BiasState final : CpuState {
   std::vector<float> bias;
 };
 
 template <typename Real>
-void Run(const OpContext<Real>& context, std::span<const Real> bias) {
+void Add(const OpContext<Real>& context, std::span<const Real> bias) {
   const size_t width = bias.size();
   const std::span<const Real> x = context.inputs[0];
   const std::span<Real> y = context.outputs[0];
@@ -42,15 +42,15 @@ class AddBias final : public Op {
   }
   void Reference(const OpContext<double>& context) const override {
     const std::vector<double> bias = ReadWeightF64(*context.weights[0]);
-    Run<double>(context, bias);
+    Add<double>(context, bias);
   }
   std::unique_ptr<CpuState> PrepareCpu(const CpuPrepareContext& context) const override {
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<BiasState>();
     state->bias = ReadWeightF32(*context.weights[0]);
     return state;
   }
   void Cpu(const OpContext<float>& context) const override {
-    Run<float>(context, static_cast<const State*>(context.state)->bias);
+    Add<float>(context, static_cast<const BiasState*>(context.state)->bias);
   }
 };
 

@@ -25,7 +25,7 @@ constexpr int64_t kScoreFloats = 1 << 18;
 // Below this many multiplications waking other threads costs more than it gains.
 constexpr int64_t kInlineWork = 1 << 15;
 
-struct State final : CpuState {
+struct AttentionState final : CpuState {
   std::vector<float> sinks;
   const LinearKernels* products = nullptr;
   const VectorKernels* vectors = nullptr;
@@ -37,7 +37,7 @@ int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step 
 struct HeadJob {
   const OpContext<float>& context;
   const AttentionAttributes& a;
-  const State& state;
+  const AttentionState& state;
   const SequenceSpan& span;
   const KvCache<float>& cache;
   int64_t kv;
@@ -242,7 +242,7 @@ int64_t ColumnsPerTask(const HeadJob& job, int64_t threads, int64_t heads) {
 }  // namespace
 
 std::unique_ptr<CpuState> PrepareAttentionCpu(const CpuPrepareContext& context) {
-  auto state = std::make_unique<State>();
+  auto state = std::make_unique<AttentionState>();
   state->products = &LinearKernelsFor(ActiveIsa());
   state->vectors = &VectorKernelsFor(ActiveIsa());
   if (!context.weights.empty()) state->sinks = ReadWeightF32(*context.weights[0]);
@@ -251,7 +251,7 @@ std::unique_ptr<CpuState> PrepareAttentionCpu(const CpuPrepareContext& context) 
 
 void AttentionCpu(const OpContext<float>& context) {
   const auto& a = context.node.As<AttentionAttributes>();
-  const auto& state = *static_cast<const State*>(context.state);
+  const auto& state = *static_cast<const AttentionState*>(context.state);
   AppendToCaches(a, context);
   struct Task {
     size_t job;

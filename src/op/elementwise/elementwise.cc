@@ -12,7 +12,7 @@ namespace apr {
 namespace {
 
 // Elements per task: less is not worth waking a thread for.
-constexpr int64_t kGrain = 16384;
+constexpr int64_t kElementGrain = 16384;
 
 // An op whose output has the shape of its first input; Formula gives Run(context, begin, end) for a range
 // of elements.
@@ -34,7 +34,7 @@ class Elementwise final : public Op {
  private:
   template <typename Real>
   static void Run(const OpContext<Real>& context) {
-    context.pool.ParallelFor(static_cast<int64_t>(context.outputs[0].size()), kGrain,
+    context.pool.ParallelFor(static_cast<int64_t>(context.outputs[0].size()), kElementGrain,
                              [&](int64_t begin, int64_t end, int) {
                                Formula::Run(context, static_cast<size_t>(begin), static_cast<size_t>(end));
                              });

@@ -13,7 +13,7 @@ namespace apr {
 namespace {
 
 template <typename Real>
-void Run(const OpContext<Real>& context) {
+void LookUp(const OpContext<Real>& context) {
   const auto& a = context.node.template As<EmbeddingAttributes>();
   const WeightRef& weight = *context.weights[0];
   const int64_t width = context.OutputWidth(0);
@@ -46,8 +46,8 @@ class Embedding final : public Op {
     if (w.ndim() != 2) ShapeError(node, "the table must be 2-D, is " + w.ToString());
     return {{.kind = ValueKind::kTokens, .width = w[1]}};
   }
-  void Reference(const OpContext<double>& context) const override { Run(context); }
-  void Cpu(const OpContext<float>& context) const override { Run(context); }
+  void Reference(const OpContext<double>& context) const override { LookUp(context); }
+  void Cpu(const OpContext<float>& context) const override { LookUp(context); }
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace apr {
 namespace {
 
 // Sum over k in f64, eight interleaved partial sums: an order that does not depend on the batch.
-double Dot(const double* x, const double* w, int64_t n) {
+double RowDot(const double* x, const double* w, int64_t n) {
   constexpr int kLanes = 8;
   double lane[kLanes] = {};
   int64_t k = 0;
@@ -47,7 +47,7 @@ class Linear final : public Op {
       std::vector<double> w(static_cast<size_t>(n_in));
       for (int64_t n = begin; n < end; ++n) {
         ReadWeightRow(weight, n, std::span<double>(w));
-        for (int64_t t = 0; t < rows; ++t) y[t * n_out + n] = Dot(x + t * n_in, w.data(), n_in);
+        for (int64_t t = 0; t < rows; ++t) y[t * n_out + n] = RowDot(x + t * n_in, w.data(), n_in);
       }
     });
   }

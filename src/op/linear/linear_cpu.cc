@@ -22,9 +22,9 @@ constexpr int64_t kChunkTokens = 512;
 // Columns that the f32 path decodes at a time: sixteen rows of them fill half of a 32 KiB cache.
 constexpr int64_t kExactColumns = 256;
 // Below this many multiplications waking other threads costs more than it gains.
-constexpr int64_t kInlineWork = 1 << 15;
+constexpr int64_t kInlineProducts = 1 << 15;
 
-struct State final : CpuState {
+struct LinearState final : CpuState {
   const LinearKernels* kernels = nullptr;
   const FastKernel* fast = nullptr;  // null: f32 products
   UnpackF32 unpack = nullptr;        // null: DecodeTensor, row by row
@@ -35,7 +35,7 @@ struct State final : CpuState {
 };
 
 struct Job {
-  const State& state;
+  const LinearState& state;
   const WeightRef& weight;
   ThreadPool& pool;
   const float* x;  // [tokens, cols]
@@ -101,7 +101,7 @@ void WriteOutputs(const Job& job, const Panel& panel, int64_t token, int64_t cou
 
 // Panels per task: enough work to be worth fetching, and several tasks a thread to even out.
 int64_t PanelGrain(const Job& job, int64_t panels) {
-  if (job.rows() * job.cols * job.tokens < kInlineWork) return panels;
+  if (job.rows() * job.cols * job.tokens < kInlineProducts) return panels;
   const int64_t share = panels / (job.pool.threads() * 6);
   const int64_t cap = job.tokens > kTileTokens ? 1 : 32;
   return std::clamp<int64_t>(share, 1, cap);
@@ -123,7 +123,7 @@ void ForPanels(const Job& job, F&& run_panel) {
 const float* PackFloats(const Job& job, Scratch& scratch) {
   if (job.tokens == 1) return job.x;
   auto* packed = scratch.Get<float>(job.tokens * job.cols);
-  const int64_t grain = job.tokens * job.cols < kInlineWork ? job.tiles() : 1;
+  const int64_t grain = job.tokens * job.cols < kInlineProducts ? job.tiles() : 1;
   job.pool.ParallelFor(job.tiles(), grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int tokens = job.TileTokens(tile);
@@ -153,7 +153,7 @@ void DecodePanel(const Job& job, const Panel& panel, float* row, float* out) {
 void RunExact(const Job& job) {
   static thread_local Scratch packed_scratch;
   const float* packed = PackFloats(job, packed_scratch);
-  const State& state = job.state;
+  const LinearState& state = job.state;
   const int panel_rows = state.kernels->rows;
   const DTypeInfo& type = InfoOf(state.dtype);
   ForPanels(job, [&](const Panel& panel) {
@@ -201,12 +201,12 @@ QuantBuffers QuantizeChunk(const Job& job) {
   static thread_local Scratch scale;
   static thread_local Scratch correction;
   static thread_local Scratch weighted_sum;
-  const State& state = job.state;
+  const LinearState& state = job.state;
   const int64_t elements = job.tokens * state.stored_cols;
   const QuantBuffers buffers{codes.Get<int8_t>(elements), scale.Get<float>(elements / 32),
                              correction.Get<int32_t>(elements / 16), weighted_sum.Get<float>(elements / 32),
                              state.stored_cols};
-  const int64_t grain = elements < kInlineWork ? job.tiles() : 1;
+  const int64_t grain = elements < kInlineProducts ? job.tiles() : 1;
   job.pool.ParallelFor(job.tiles(), grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t tile = begin; tile < end; ++tile) {
       state.kernels->quantize({.x = job.x + tile * kTileTokens * job.cols,
@@ -224,7 +224,7 @@ QuantBuffers QuantizeChunk(const Job& job) {
 
 void RunFast(const Job& job) {
   const QuantBuffers buffers = QuantizeChunk(job);
-  const State& state = job.state;
+  const LinearState& state = job.state;
   const FastKernel& kernel = *state.fast;
   const int64_t count = state.stored_cols / InfoOf(state.dtype).block_elems;
   if (job.tokens == 1) {
@@ -264,7 +264,7 @@ std::vector<int32_t> OutputRows(const WeightRef& weight) {
 
 std::unique_ptr<CpuState> PrepareLinearCpu(const CpuPrepareContext& context) {
   const WeightRef& weight = *context.weights[0];
-  auto state = std::make_unique<State>();
+  auto state = std::make_unique<LinearState>();
   state->kernels = &LinearKernelsFor(ActiveIsa());
   state->precision = context.precision;
   state->dtype = weight.view.dtype;
@@ -280,7 +280,7 @@ std::unique_ptr<CpuState> PrepareLinearCpu(const CpuPrepareContext& context) {
 }
 
 void LinearCpu(const OpContext<float>& context) {
-  const auto& state = static_cast<const State&>(*context.state);
+  const auto& state = static_cast<const LinearState&>(*context.state);
   const WeightRef& weight = *context.weights[0];
   const int64_t rows = context.InputRows(0);
   const int64_t cols = context.InputWidth(0);
@@ -300,7 +300,7 @@ void LinearCpu(const OpContext<float>& context) {
 }
 
 std::string LinearKernelName(const CpuState& cpu_state) {
-  const auto& state = static_cast<const State&>(cpu_state);
+  const auto& state = static_cast<const LinearState&>(cpu_state);
   const char* isa = IsaName(state.kernels->isa);
   if (state.fast != nullptr) return fmt::format("{} x int8, {}", NameOf(state.dtype), isa);
   std::string name = fmt::format("{} x f32, {}", NameOf(state.dtype), isa);

@@ -37,7 +37,7 @@ Graph ExpertGraph(const MoeExpertsAttributes& a, int64_t hidden) {
 }
 
 // CPU preparation: the expert's steps and, per expert and step, what the step's op prepared.
-struct State final : CpuState {
+struct ExpertsState final : CpuState {
   Graph graph;
   std::vector<std::vector<std::unique_ptr<CpuState>>> steps;  // [expert][node]
 };
@@ -109,7 +109,7 @@ std::vector<std::vector<Visit>> VisitsOf(const OpContext<Real>& context, int64_t
 }
 
 template <typename Real>
-void Run(const OpContext<Real>& context, const Graph& graph, const State* state) {
+void RunExperts(const OpContext<Real>& context, const Graph& graph, const ExpertsState* state) {
   const auto& a = context.node.template As<MoeExpertsAttributes>();
   const int64_t hidden = context.OutputWidth(0);
   const int64_t k = context.InputWidth(2);
@@ -157,12 +157,12 @@ class MoeExperts final : public Op {
 
   void Reference(const OpContext<double>& context) const override {
     const Graph graph = ExpertGraph(context.node.As<MoeExpertsAttributes>(), context.OutputWidth(0));
-    Run(context, graph, nullptr);
+    RunExperts(context, graph, nullptr);
   }
 
   std::unique_ptr<CpuState> PrepareCpu(const CpuPrepareContext& context) const override {
     const auto& a = context.node.As<MoeExpertsAttributes>();
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<ExpertsState>();
     state->graph = ExpertGraph(a, context.graph.values[static_cast<size_t>(context.node.inputs[0])].width);
     const size_t per_expert = state->graph.weights.size();
     for (size_t e = 0; e < static_cast<size_t>(a.experts); ++e) {
@@ -177,8 +177,8 @@ class MoeExperts final : public Op {
   }
 
   void Cpu(const OpContext<float>& context) const override {
-    const auto* state = static_cast<const State*>(context.state);
-    Run(context, state->graph, state);
+    const auto* state = static_cast<const ExpertsState*>(context.state);
+    RunExperts(context, state->graph, state);
   }
 };
 

@@ -11,7 +11,7 @@
 namespace apr {
 namespace {
 
-struct State final : CpuState {
+struct RouteState final : CpuState {
   std::vector<double> correction;
 };
 
@@ -88,7 +88,7 @@ void Route(const MoeRouteAttributes& a, const std::vector<double>& correction, c
 }
 
 template <typename Real>
-void Run(const OpContext<Real>& context, const std::vector<double>& correction) {
+void Route(const OpContext<Real>& context, const std::vector<double>& correction) {
   const auto& a = context.node.template As<MoeRouteAttributes>();
   std::vector<Real> unwanted(static_cast<size_t>(a.top_k));
   for (int64_t t = 0; t < context.batch.tokens(); ++t) {
@@ -115,15 +115,15 @@ class MoeRoute final : public Op {
     return {{.kind = ValueKind::kTokens, .width = a.top_k}, {.kind = ValueKind::kTokens, .width = a.top_k, .name = "indices"}};
   }
   void Reference(const OpContext<double>& context) const override {
-    Run(context, context.weights.empty() ? std::vector<double>() : ReadWeightF64(*context.weights[0]));
+    Route(context, context.weights.empty() ? std::vector<double>() : ReadWeightF64(*context.weights[0]));
   }
   std::unique_ptr<CpuState> PrepareCpu(const CpuPrepareContext& context) const override {
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<RouteState>();
     if (!context.weights.empty()) state->correction = ReadWeightF64(*context.weights[0]);
     return state;
   }
   void Cpu(const OpContext<float>& context) const override {
-    Run(context, static_cast<const State*>(context.state)->correction);
+    Route(context, static_cast<const RouteState*>(context.state)->correction);
   }
 };
 

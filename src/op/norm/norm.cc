@@ -18,7 +18,7 @@ struct Parameters {
   std::vector<Real> shift;  // b, or empty
 };
 
-struct State final : CpuState {
+struct NormState final : CpuState {
   Parameters<float> parameters;
 };
 
@@ -57,7 +57,7 @@ void NormalizeGroup(const NormAttributes& a, const Parameters<Real>& p, const Re
 }
 
 template <typename Real>
-void Run(const OpContext<Real>& context, const Parameters<Real>& parameters) {
+void Normalize(const OpContext<Real>& context, const Parameters<Real>& parameters) {
   const auto& a = context.node.template As<NormAttributes>();
   const auto width = static_cast<size_t>(context.InputWidth(0) / a.groups);
   const std::span<const Real> x = context.inputs[0];
@@ -108,15 +108,15 @@ class Norm final : public Op {
     return {{.kind = x.kind, .width = x.width}};
   }
   void Reference(const OpContext<double>& context) const override {
-    Run(context, ReadParameters<double>(context.node.As<NormAttributes>(), context.weights));
+    Normalize(context, ReadParameters<double>(context.node.As<NormAttributes>(), context.weights));
   }
   std::unique_ptr<CpuState> PrepareCpu(const CpuPrepareContext& context) const override {
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<NormState>();
     state->parameters = ReadParameters<float>(context.node.As<NormAttributes>(), context.weights);
     return state;
   }
   void Cpu(const OpContext<float>& context) const override {
-    RunCpu(context, static_cast<const State*>(context.state)->parameters);
+    RunCpu(context, static_cast<const NormState*>(context.state)->parameters);
   }
 };
 

@@ -10,7 +10,7 @@ namespace apr {
 namespace {
 
 template <typename Real>
-void Run(const OpContext<Real>& context) {
+void Select(const OpContext<Real>& context) {
   const int64_t width = context.InputWidth(0);
   Real* out = context.outputs[0].data();
   for (const int64_t row : context.batch.logit_rows) {
@@ -24,8 +24,8 @@ class SelectRows final : public Op {
   std::vector<Value> Infer(const Node& node, const Graph& graph) const override {
     return {{.kind = ValueKind::kLogitRows, .width = InputOf(node, graph, 0).width}};
   }
-  void Reference(const OpContext<double>& context) const override { Run(context); }
-  void Cpu(const OpContext<float>& context) const override { Run(context); }
+  void Reference(const OpContext<double>& context) const override { Select(context); }
+  void Cpu(const OpContext<float>& context) const override { Select(context); }
 };
 
 }  // namespace
