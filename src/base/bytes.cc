@@ -51,6 +51,8 @@ size_t Utf8SequenceLength(std::string_view text) {
 
 bool IsValidUtf8(std::string_view text) {
   while (!text.empty()) {
+    while (text.size() >= 8 && (LoadLe<uint64_t>(text.data()) & 0x8080808080808080u) == 0) text.remove_prefix(8);
+    if (text.empty()) break;
     const size_t length = Utf8SequenceLength(text);
     if (length == 0) return false;
     text.remove_prefix(length);

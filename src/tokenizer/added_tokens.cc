@@ -66,17 +66,30 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens,
       tries_[token.normalized].Insert(token.spelled, static_cast<uint32_t>(i));
     }
   }
+  for (const bool normalized : {false, true}) {
+    Begins& begins = begins_[normalized];
+    for (int b = 0; b < 256; ++b) {
+      if (!tries_[normalized].Begins(static_cast<unsigned char>(b))) continue;
+      begins.byte[b] = true;
+      begins.last = static_cast<char>(b);
+      ++begins.count;
+    }
+  }
+}
+
+size_t AddedTokens::Begins::Next(std::string_view text, size_t at) const {
+  if (count <= 1) return count == 0 ? text.size() : std::min(text.find(last, at), text.size());
+  while (at < text.size() && !byte[static_cast<unsigned char>(text[at])]) ++at;
+  return at;
 }
 
 void AddedTokens::Split(std::string_view text, bool normalized, bool parse_special,
                         std::vector<Part>& parts) const {
   const ByteTrie& trie = tries_[normalized];
-  bool begins[256];
-  for (int b = 0; b < 256; ++b) begins[b] = trie.Begins(static_cast<unsigned char>(b));
   size_t done = 0;
   size_t at = 0;
   while (true) {
-    while (at < text.size() && !begins[static_cast<unsigned char>(text[at])]) ++at;
+    at = begins_[normalized].Next(text, at);
     if (at >= text.size()) break;
     const ByteTrie::Match match = trie.Longest(text.substr(at));
     if (match.length == 0) {

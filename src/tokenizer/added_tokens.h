@@ -55,7 +55,16 @@ class AddedTokens {
   std::vector<AddedToken> tokens_;
   std::unordered_map<uint32_t, size_t> by_id_;
   std::unordered_map<std::string_view, size_t> by_content_;
+  // Where a token may begin. Nearly all texts hold few such bytes, nearly all vocabularies begin them alike.
+  struct Begins {
+    bool byte[256] = {};
+    int count = 0;
+    char last = 0;  // of them
+    size_t Next(std::string_view text, size_t at) const;
+  };
+
   ByteTrie tries_[2];  // index: normalized
+  Begins begins_[2];
 };
 
 }  // namespace apr
