@@ -23,6 +23,7 @@ class Expect:
     causes: list = dataclasses.field(default_factory=list)  # any of these names it
     verdict: list = dataclasses.field(default_factory=lambda: ["different"])
     also: list = dataclasses.field(default_factory=list)  # further faults: {"causes": [...], "effect": "none"}
+    most: int = 0  # findings that one fault may make; 0: not asked
 
 
 @dataclasses.dataclass

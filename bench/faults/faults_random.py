@@ -16,7 +16,9 @@ import faults_weights
 import gguf_side
 import models
 import random_engines
+import random_files
 import random_gguf
+import random_runs
 from case import Expect
 from faults_sweep import SOURCE as SWEEP_SOURCE
 
@@ -25,7 +27,7 @@ UNKNOWN = ("cohere2", "phi")  # their models lie there for captures; the program
 ROUNDS = 2  # how often each recipe is used
 SOURCE = SWEEP_SOURCE | {
     "layer_order": "huggingface/transformers#45156", "extra_tensor": "mlc-ai/mlc-llm#3494", "wrong_shape": "paiml/aprender#2535",
-    "fused_layout": "huggingface/transformers#33473", "nan_block_scale": "ikawrakow/ik_llama.cpp#649", "overflow": "ggml-org/llama.cpp#9130",
+    "fused_layout": "huggingface/transformers#33473", "nan_block_scale": "ikawrakow/ik_llama.cpp#649", "overflow": "ggml-org/llama.cpp#9130", "tie_word_embeddings": "huggingface/transformers#45156",
 }  # fmt: skip
 STAGES = (
     (r"wte|embed_in|embed_tokens|wpe", "embedding"), (r"lm_head|embed_out", "lm_head"), (r"model\.norm|ln_f|final_layer_?norm", "final_norm"),
@@ -309,23 +311,26 @@ def expected(d, phase, causes, **base):
     return Expect(causes=[] if d.expect.get("unasked") else [*causes, *d.expect.get("alternatives", [])], **fields)
 
 
-def weights(bench, rng, homes):
-    for number in range(ROUNDS * len(WEIGHTS)):
-        cause, recipe = WEIGHTS[number % len(WEIGHTS)]
+def weights(bench, rng, homes, recipes=WEIGHTS, word="weights"):
+    for number in range(ROUNDS * len(recipes)):
+        cause, recipe = recipes[number % len(recipes)]
         d = drawn(rng, homes, recipe)
-        identifier = f"random-weights-{number:03d}-{cause}-{d.name}"
+        identifier = f"random-{word}-{number:03d}-{cause}-{d.name}"
         bench.add(identifier, "random", SOURCE[cause], d.path, written(bench, identifier, d), expected(d, ["weights"], [cause]))
-    block_scales(bench, rng, homes)
+    if recipes is WEIGHTS:
+        block_scales(bench, rng, homes)
 
 
 def block_scales(bench, rng, homes):
     fit = random_gguf.gguf_models(homes)
     for number in range(ROUNDS):
-        base = str(rng.choice(fit))
-        d = Draw(rng, base, homes[base])
-        kind = d.pick("q8_0", "q4_0", "q5_0")
-        file = gguf_side.convert(d.model, kind)
-        names = [n for n, t in file.types.items() if t == gguf_side.TYPES[kind] and n.startswith("blk.")]
+        names = []
+        while not names:  # rows of some models are no whole blocks
+            base = str(rng.choice(fit))
+            d = Draw(rng, base, homes[base])
+            kind = d.pick("q8_0", "q4_0", "q5_0")
+            file = gguf_side.convert(d.model, kind)
+            names = [n for n, t in file.types.items() if t == gguf_side.TYPES[kind] and n.startswith("blk.")]
         name = d.pick(*names)
         faults_weights.block_scale(name, [int(i) for i in rng.integers(0, file.tensors[name].size // 32, 3)], 0, float(d.pick(numpy.nan, numpy.inf)))(file)
         identifier = f"random-weights-nan-scale-{number}-{base}"
@@ -486,11 +491,11 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def settings(bench, rng, homes):
-    for number in range(ROUNDS * len(SETTINGS)):
-        cause, recipe = SETTINGS[number % len(SETTINGS)]
+def settings(bench, rng, homes, recipes=SETTINGS, word="config"):
+    for number in range(ROUNDS * len(recipes)):
+        cause, recipe = recipes[number % len(recipes)]
         d = drawn(rng, homes, recipe)
-        identifier = f"random-config-{number:03d}-{cause}-{d.name}"
+        identifier = f"random-{word}-{number:03d}-{cause}-{d.name}"
         geometry = ["head_count", "kv_head_count", "head_dim"]
         bench.add(identifier, "random", "ggml-org/llama.cpp#2373", d.path, written(bench, identifier, d),
                   expected(d, ["config"], geometry if cause in geometry else [cause]))
@@ -519,15 +524,15 @@ def together(bench, rng, homes):
 # --- Tokens and files ---
 
 
-def tokens(bench, rng):
+def tokens(bench, rng, faults=None, word="tokens"):
     """The faults of faults_tokens.py on other texts and with other pieces."""
     words = ("rope", "Hello", "42", "don't", "norm  two", "tensor\n\tx", "l'été", "value = 3.5;", "ÅÆ", "what is", "THE END.")
-    for number, fault in enumerate(faults_tokens.FAULTS):
-        if fault.args == "--messages" or fault.also or rng.integers(2):
+    for number, fault in enumerate(faults or faults_tokens.FAULTS):
+        if faults is None and (fault.args == "--messages" or fault.also or rng.integers(2)):
             continue
         text = " ".join(str(rng.choice(words)) for _ in range(8))
         path, model = faults_tokens.base_model(bench, fault.base)
-        identifier = f"random-tokens-{number:03d}-{fault.name}"
+        identifier = f"random-{word}-{number:03d}-{fault.name}"
         if fault.gguf:
             file = gguf_side.convert(model)
             fault.change(file)
@@ -535,7 +540,7 @@ def tokens(bench, rng):
         else:
             fault.change(model)
             b = model.save(bench.place(identifier, "b"))
-        args = [[], ["-p", text], ["--ids", "5,60,17"]][int(rng.integers(3))]
+        args = [[], ["-p", text], ["--ids", "5,60,17"]][int(rng.integers(3))] if faults is None else faults_tokens.arguments(bench, fault.args)
         bench.add(identifier, "random", fault.source, path, b, Expect(phase=["tokens"], causes=fault.causes), args)
 
 
@@ -571,3 +576,11 @@ def register(bench):
     random_gguf.rows(bench, generator(8), homes, SOURCE)
     random_engines.faulty(bench, generator(5), homes, Draw)
     random_engines.sound(bench, generator(6), homes, Draw)
+    weights(bench, generator(9), homes, random_files.WEIGHTS, "layers")
+    settings(bench, generator(10), homes, random_files.SETTINGS, "lost")
+    random_files.metadata(bench, generator(11), homes, Expect, ROUNDS)
+    tokens(bench, generator(12), random_files.TOKENS, "texts")
+    random_runs.faulty(bench, generator(13), homes, Draw, random_engines.planned, ROUNDS)
+    random_runs.pairs(bench, generator(14), homes, Draw, ROUNDS)
+    if bench.program is not None:
+        random_runs.sides(bench, generator(15), homes, Draw, SETTINGS, WEIGHTS, ROUNDS)

@@ -173,6 +173,9 @@ def judge(case, answer):
     name = (r["cause"] or {}).get("name")
     misnamed = [f"cause {name}, expected {'/'.join(expect['causes'])}"] if expect["causes"] and name not in expect["causes"] else []
     misnamed += also_problems(r, expect["also"])
+    findings = 1 + sum(item.get("effect") != "none" for item in r["also"])
+    if 0 < expect.get("most", 0) < findings:
+        misnamed.append(f"{findings} findings for one fault: " + ", ".join(sorted({(x.get("cause") or {}).get("name") or "null" for x in r["also"]})))
     return not wrong, not misnamed, problems + wrong + misnamed
 
 

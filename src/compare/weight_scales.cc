@@ -68,10 +68,14 @@ void TryWhole(const Subject& s, Trials& trials) {
   if ((scale - 1) * (scale - 1) < 0.5 * d.nmse()) return;
   const auto values = Load(s.it().a);
   for (float& v : *values) v = static_cast<float>(v * scale);
-  const std::string factor = fmt::format("{:.6g}", scale);
-  trials.Try({.cause = "scaled_tensor", .detail = "A times " + factor, .group = "scaled_tensor " + factor + " " + GroupOf(s.it()),
+  const std::string factor = fmt::format("{:.6g}", scale), alike = fmt::format("{:.3g}", scale);  // storage rounds it differently
+  Candidate c{.cause = "scaled_tensor", .detail = "A times " + factor, .group = "scaled_tensor " + alike + " " + GroupOf(s.it()),
               .evidence = fmt::format("B is {} x A in every element (solved)", factor), .fix = fmt::format("divide the tensor by {}", factor),
-              .a = 1, .b = scale, .values = Changed(values, s.it().a.rows(), s.it().a.cols(), s.it().a)});
+              .a = 1, .b = scale, .values = Changed(values, s.it().a.rows(), s.it().a.cols(), s.it().a)};
+  const DType narrow = s.it().a.view.dtype;
+  if (trials.Try(c) || !PlainErrorOf(narrow) || narrow == s.it().b.view.dtype) return;
+  c.b_dtype = narrow;  // multiplied in A's type, stored in a wider one
+  trials.Try(std::move(c));
 }
 
 void TryTiles(const Subject& s, const std::vector<float>& a, const std::vector<float>& b, const Tile& tile, Trials& trials) {
@@ -148,14 +152,19 @@ void TryCoarserTypes(const Subject& s, Trials& trials) {
   const DType declared = s.it().b.view.dtype;
   const auto a = Load(s.it().a);
   const int64_t rows = s.it().a.rows(), cols = s.it().a.cols();
+  const ElementDiff& d = s.judged->diff;
+  const double scale = d.sum_aa > 0 ? d.sum_ab / d.sum_aa : 1;
+  const bool one_factor = (scale - 1) * (scale - 1) > 0.5 * d.nmse();  // no rounding is that
   // Plain types: a rounding rule, so B must be exactly that.
   for (const DType type : {DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2}) {
-    if (type == declared || error > 3 * TypicalRelativeError(type)) continue;
+    const bool eight_bits = type == DType::kF8E4M3 || type == DType::kF8E5M2;  // coarse enough to cover a small factor
+    if (type == declared || (one_factor && eight_bits) || error > 3 * TypicalRelativeError(type)) continue;
     Candidate c = Coarse(s, NameOf(type));
     c.values = Changed(a, rows, cols, s.it().a);
     c.b_dtype = type;
     if (trials.Try(std::move(c))) return;
   }
+  if (one_factor) return;
   TryGrids(s, *a, trials);
   if (trials.accepted()) return;
   // Quantised ones, the nearest in error first.

@@ -43,8 +43,17 @@ class Binder {
   }
 
  private:
+  // A base model saved without its head (transformers: base_model_prefix) has its names without the first part.
+  const TensorInfo* FindTensor(const std::string& name) const {
+    if (const TensorInfo* info = file_.Find(name)) return info;
+    for (const std::string_view prefix : {"model.", "transformer.", "gpt_neox."}) {
+      if (name.starts_with(prefix) && file_.container() != Container::kGguf) return file_.Find(name.substr(prefix.size()));
+    }
+    return nullptr;
+  }
+
   void Bind(const TensorRule& rule, int layer, int expert) {
-    const TensorInfo* info = file_.Find(ExpandName(rule.name, layer, expert));
+    const TensorInfo* info = FindTensor(ExpandName(rule.name, layer, expert));
     if (info == nullptr) return;
     claimed_.insert(info);
     std::vector<SlotKey> keys;

@@ -70,7 +70,8 @@ class RopeResolver {
 
   void RotaryDim() {
     const std::string factor_keys = keys_.Of("partial_rotary_factor") + "|partial_rotary_factor|rotary_pct";
-    int64_t dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * arch_.default_rotary_part);
+    // A GGUF that is silent means the whole head (llama.cpp).
+    int64_t dim = static_cast<int64_t>(static_cast<double>(c_.head_dim) * (reader_.is_gguf() ? 1 : arch_.default_rotary_part));
     std::string origin = "rule: the architecture's part of head_dim";
     out_.adjacent = arch_.adjacent_rope;
     if (c_.latent.kv_rank > 0) {

@@ -172,8 +172,16 @@ class Applier {
       for (int64_t h = 0; h < heads; ++h) {
         for (int64_t d = 0; d < dim; ++d) gather.push_back((h * parts + p) * dim + d);
       }
+      CheckWidth(key, rows);
       out_[key] = Own(GatherRows(rows, gather, Expected(key)));
     }
+  }
+
+  // Rows that are copied as they stand must be as wide as those of the slot.
+  void CheckWidth(const SlotKey& key, const TensorView& rows) const {
+    const Shape expected = Expected(key);
+    const int64_t width = expected.ndim() == 1 ? 1 : expected[1];
+    if (rows.shape.num_elements() != rows.rows() * width) WrongShape(key, tensor_.shape, expected);
   }
 
   // [E, ...]: cuts expert after expert and treats each as one tensor.
@@ -209,6 +217,7 @@ class Applier {
       const SlotKey& key = keys_[static_cast<size_t>(p)];
       const Shape expected = Expected(key);
       if (rows.rows() != parts * expected[0]) WrongShape(key, tensor_.shape, expected);
+      CheckWidth(key, rows);
       std::vector<int64_t> gather;
       for (int64_t r = 0; r < expected[0]; ++r) gather.push_back(r * parts + p);
       out_[key] = Own(GatherRows(rows, gather, expected));

@@ -77,6 +77,8 @@ Side OpenSide(const std::string& given);
 // Configuration, slots and tokenizer of a side whose file is open (again, after the file was replaced).
 void ResolveSide(Side& side);
 SideSummary Summarize(const Side& side);
+// One architecture, or two names of the same computation: GGUF has one for both.
+bool SameFamily(const Side& a, const Side& b);
 std::vector<Probe> ChooseProbes(Bisection& b);
 
 // The phases, in order. Each looks at what both sides have, adds findings and coverage, and corrects

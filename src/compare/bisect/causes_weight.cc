@@ -282,12 +282,26 @@ class WeightCauses {
     Attempt("fused_layout", detail, nodes_, replaced, "cut the fused tensor as A's architecture lays it out", 2);
   }
 
+  // Where in a row of the stage the results of a node lie; the whole row if it makes none of the parts itself.
+  std::pair<int64_t, int64_t> Columns(const Node& node, int64_t width) const {
+    int64_t column = 0;
+    for (const ValueId part : d_.stage().parts) {
+      const auto& value = d_.graph().values[static_cast<size_t>(part)];
+      if (&d_.graph().nodes[static_cast<size_t>(value.producer)] == &node) return {column, column + value.width};
+      column += value.width;
+    }
+    return {0, width};
+  }
+
   void Scaled() {
     const auto made = d_.evaluator().Evaluate(d_.base(), d_.index());
     const RecordedStage* recorded = d_.evaluator().run().Find(d_.stage().Path());
     if (!made || nodes_.size() != 1 || recorded->values.size() != made->values.size()) return;
     double cross = 0, squares = 0;
+    const auto [first, last] = Columns(*nodes_[0].node, made->width);
     for (size_t i = 0; i < made->values.size(); ++i) {
+      const int64_t column = static_cast<int64_t>(i) % made->width;
+      if (column < first || column >= last) continue;
       cross += made->values[i] * recorded->values[i];
       squares += made->values[i] * made->values[i];
     }

@@ -86,7 +86,15 @@ bool SameRopeLayers(const C& a, const C& b) {
   ConfigField { cause, key, [](const C& a, const C& b) { return a.member == b.member; }, [](const C& c) { return Json(c.member); }, [](C& to, const C& from) { to.member = from.member; }, true }
 
 const std::array kFields = {
-    APR_SIZE("", "num_hidden_layers", num_layers),
+    ConfigField{"", "num_hidden_layers", [](const C& a, const C& b) { return a.num_layers == b.num_layers; }, [](const C& c) { return Json(c.num_layers); },
+                [](C& to, const C& from) {
+                  const size_t known = std::min(to.layers.size(), from.layers.size());
+                  to.num_layers = from.num_layers;
+                  to.layers.resize(known);
+                  to.layers.insert(to.layers.end(), from.layers.begin() + static_cast<int64_t>(known), from.layers.end());
+                  if (to.ropes.size() < from.ropes.size()) to.ropes = from.ropes;
+                },
+                true},
     APR_SIZE("", "hidden_size", hidden_size),
     APR_SIZE("", "vocab_size", vocab_size),
     APR_SIZE("", "intermediate_size", ffn_size),

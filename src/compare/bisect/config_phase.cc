@@ -51,6 +51,33 @@ void Rebind(Side& side) {
   }
 }
 
+// The same model with every constant at another value: where one of them first matters, whatever B says.
+ModelConfig Otherwise(ModelConfig c) {
+  c.num_kv_heads = c.num_kv_heads == c.num_heads ? 1 : c.num_heads;
+  c.num_heads *= 2;
+  c.head_dim *= 2;
+  c.v_head_dim *= 2;
+  c.vocab_size += 8;
+  c.ffn_size += 8;
+  for (RopeSpec& rope : c.ropes) {
+    rope.table.theta *= 2;
+    rope.table.scaling = rope.table.scaling == "linear" ? "none" : "linear";
+    rope.table.factor = rope.table.factor * 2;
+    rope.table.rotary_dim = rope.table.rotary_dim > 2 ? rope.table.rotary_dim - 2 : 2;
+  }
+  c.norm_eps = c.norm_eps * 100 + 1e-3;
+  c.activation = c.activation == "relu" ? "silu" : "relu";
+  c.attention_scale *= 2;
+  c.embedding_scale *= 2;
+  c.residual_scale *= 2;
+  c.logit_scale *= 2;
+  c.attention_softcap = c.attention_softcap * 2 + 1;
+  c.logit_softcap = c.logit_softcap * 2 + 1;
+  c.moe.top_k = c.moe.top_k > 1 ? c.moe.top_k - 1 : 1;
+  for (LayerSpec& layer : c.layers) layer.window = layer.window > 0 ? layer.window + 1 : 4;
+  return c;
+}
+
 // Slots of B, and those of A where B has none that fits.
 SlotTable Merged(const Bisection& b) {
   SlotTable out = b.b.slots;
@@ -75,13 +102,18 @@ class ConfigPhase {
       Unresolved();
       return;
     }
-    if (b_.a.architecture != b_.b.architecture) {
+    if (b_.a.architecture != b_.b.architecture && !SameFamily(b_.a, b_.b)) {
       Architectures();
       return;
+    }
+    if (b_.a.architecture != b_.b.architecture) {  // one computation by two names (mistral, llama)
+      b_.b.architecture = b_.a.architecture;
+      Rebind(b_.b);
     }
     Keys();
     b_.Covered(Phase::kConfig);
     Heads();
+    Windows();
     for (const ConfigField& field : ConfigFields()) Compare({&field});
     Tie();
     std::ranges::stable_sort(found_, [](const Finding& x, const Finding& y) { return Rank(x) < Rank(y); });
@@ -118,6 +150,11 @@ class ConfigPhase {
       trial.config = b_.a.config;
       Rebind(trial);
       if (!trial.slot_problem) {
+        ModelConfig other = b_.a.config;
+        field->copy(other, Otherwise(b_.a.config));
+        const Effect effect = FindEffect(b_, b_.a.config, other, *b_.a.architecture, b_.a.slots, b_.a.file);
+        f.first.layer = effect.layer;
+        f.first.stage = effect.stage;
         f.cause = Cause{.name = field->name, .a = field->value(b_.a.config), .b = nullptr, .evidence = "with A's value every tensor of B has its place",
                         .error_before = INFINITY, .error_after = 0.0, .fix = fmt::format("set {} in B's configuration", field->key)};
       }
@@ -154,6 +191,22 @@ class ConfigPhase {
     if (!found_.empty() && !found_.back().no_effect && found_.back().first.a) return;
     b_.b = before;  // the tensors show which of them is wrong
     found_.clear();
+  }
+
+  // Which layers have a window also says how they rotate where the two kinds have bases of their own: one setting.
+  void Windows() {
+    const ModelConfig &a = b_.a.config, &b = b_.b.config;
+    if (a.ropes.size() < 2 || b.ropes.size() < 2 || a.layers.size() != b.layers.size() || !OtherLayersWindowed(a, b)) return;
+    for (size_t i = 0; i < a.layers.size(); ++i) {
+      if ((a.layers[i].rope != b.layers[i].rope) != ((a.layers[i].window > 0) != (b.layers[i].window > 0))) return;
+    }
+    std::vector<const ConfigField*> fields;
+    for (const char* name : {"sliding_window", "rope_layers"}) {
+      for (const ConfigField& field : ConfigFields()) {
+        if (std::string_view(field.name) == name) fields.push_back(&field);
+      }
+    }
+    Compare(fields);
   }
 
   // B has the values of A in all of `fields` but not otherwise: what that changes.

@@ -11,6 +11,17 @@
 namespace apr::bisect {
 namespace {
 
+// How many digits a number takes that somebody wrote down; 0: it is none.
+size_t Digits(const Json& value) {
+  if (!value.is_number()) return 0;
+  std::string text = Shortest(value.get<double>());
+  text.erase(std::min(text.find('e'), text.size()));
+  std::erase_if(text, [](char c) { return c < '0' || c > '9'; });
+  text.erase(0, text.find_first_not_of('0'));
+  text.erase(text.find_last_not_of('0') + 1);
+  return text.size();
+}
+
 bool Better(const Diagnosis::Tried& x, const Diagnosis::Tried& y) {
   const bool fits_x = !x.after.fails(), fits_y = !y.after.fails();
   if (fits_x != fits_y) return fits_x;
@@ -19,6 +30,10 @@ bool Better(const Diagnosis::Tried& x, const Diagnosis::Tried& y) {
   if (x.after.ratio < 0.2 * y.after.ratio) return true;
   if (y.after.ratio < 0.2 * x.after.ratio) return false;
   if (x.hypothesis.rank != y.hypothesis.rank) return x.hypothesis.rank < y.hypothesis.rank;
+  // Two constants that describe one function: the one that is a round number.
+  const size_t digits_x = Digits(x.hypothesis.b), digits_y = Digits(y.hypothesis.b);
+  // Else the one tried first.
+  if (digits_x > 0 && digits_y > 0 && std::abs(x.after.ratio - y.after.ratio) < 0.05 * x.after.ratio) return digits_x < digits_y;
   return x.after.ratio < y.after.ratio;
 }
 

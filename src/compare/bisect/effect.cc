@@ -110,9 +110,22 @@ void Misfit(const WalkModel& a, const WalkModel& b, Effect& out) {
   for (size_t i = 0; i < broken.present.size(); ++i) {
     if (broken.present[i]) continue;
     out.tensor = broken.bound.graph.weights[i].name;
-    if (const auto stage = StageReading(whole, broken.slots[i])) std::tie(out.layer, out.stage) = *stage;
+    auto stage = StageReading(whole, broken.slots[i]);
+    if (!stage) stage = StageReading(broken, broken.slots[i]);  // only one of the two settings asks for the tensor
+    if (stage) std::tie(out.layer, out.stage) = *stage;
     return;
   }
+}
+
+// One of the two ends where the other has another layer.
+void Ends(const WalkModel& a, const WalkModel& b, Effect& out) {
+  const Graph& longer = a.config.num_layers > b.config.num_layers ? a.bound.graph : b.bound.graph;
+  const int64_t last = std::min(a.config.num_layers, b.config.num_layers);
+  out.differs = true;
+  const auto stage = std::ranges::find_if(longer.stages, [&](const Stage& s) { return s.layer == last; });
+  if (stage == longer.stages.end()) return;
+  out.layer = last;
+  out.stage = stage->name;
 }
 
 }  // namespace
@@ -156,7 +169,10 @@ Effect FindEffect(const Bisection& bisection, const ModelConfig& a, const ModelC
     return out;
   }
   const int64_t layers = *first < 0 ? std::min<int64_t>(1, b.num_layers) : std::min<int64_t>(*first + 1, b.num_layers);
-  if (*first < 0 && a.num_layers != b.num_layers) return out;
+  if (*first < 0 && a.num_layers != b.num_layers) {
+    Ends(*full_a, *full_b, out);
+    return out;
+  }
   const auto short_a = BindWalkModel(Shortened(a, std::min(layers, a.num_layers)), architecture, slots, keep_alive);
   const auto short_b = BindWalkModel(Shortened(b, layers), architecture, slots, keep_alive);
   if (!Complete(*short_b) || !Complete(*short_a)) {

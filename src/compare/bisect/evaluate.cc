@@ -231,10 +231,19 @@ class Evaluation {
         if (rule({node, graph_, {}, e_.tokens()}, out)) break;
       }
     }
+    if (IsChoice(id)) return made_[id] = std::move(out);
     if (v_.narrow.outputs) RoundAll(out, *v_.narrow.outputs);
     if (seed_ != 0 && !target) noise_.Move(out, UnitOf(node));
     if (seed_ != 0 && node.op == &RopeTableOp()) MoveAngles(node, out);
     return made_[id] = std::move(out);
+  }
+
+  // Numbers of experts: no error moves them, and 2.9999999 is another expert than 3.
+  bool IsChoice(ValueId id) const {
+    const int producer = id < 0 ? -1 : graph_.values[static_cast<size_t>(id)].producer;
+    if (producer < 0) return false;
+    const Node& node = graph_.nodes[static_cast<size_t>(producer)];
+    return node.op == &MoeRouteOp() && id == node.outputs[1];
   }
 
   // Relative error of an op's inputs to which its own arithmetic is equivalent (Higham, Accuracy and Stability
@@ -277,6 +286,7 @@ class Evaluation {
 
   std::vector<double> Input(const Node& node, size_t i, double error) {
     std::vector<double> x = Get(node.inputs[i]);
+    if (IsChoice(node.inputs[i])) return x;
     if (v_.narrow.inputs) RoundAll(x, *v_.narrow.inputs);
     if (v_.narrow.int8_block != 0 && node.op == &LinearOp()) RoundToInt8(x, WidthOf(node.inputs[i]), v_.narrow.int8_block > 0 ? v_.narrow.int8_block : WidthOf(node.inputs[i]));
     if (seed_ == 0) return x;

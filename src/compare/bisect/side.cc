@@ -100,6 +100,14 @@ void ResolveSide(Side& side) {
     try {
       side.slots = BindSlots(*side.file, *side.architecture, side.config);
       ApplyRopeFactorTensors(side.slots, side.config);
+      // Without its factors longrope turns as plain rope does (llama.cpp): what that changes is found by running it.
+      for (RopeSpec& rope : side.config.ropes) {
+        const auto pairs = static_cast<size_t>(rope.table.rotary_dim / 2);
+        if (rope.table.scaling != "longrope") continue;
+        for (std::vector<double>* factors : {&rope.table.factors, &rope.table.long_factors}) {
+          if (factors->empty()) factors->assign(pairs, 1.0);
+        }
+      }
     } catch (const Error& e) {
       side.slot_problem = e;
     }
@@ -109,6 +117,12 @@ void ResolveSide(Side& side) {
   } catch (const Error& e) {
     side.tokenizer_problem = e;
   }
+}
+
+bool SameFamily(const Side& a, const Side& b) {
+  if (a.architecture == nullptr || b.architecture == nullptr) return false;
+  if (a.architecture == b.architecture) return true;
+  return !a.architecture->gguf.empty() && a.architecture->gguf == b.architecture->gguf && (a.config.moe.experts > 0) == (b.config.moe.experts > 0);
 }
 
 SideSummary Summarize(const Side& side) {

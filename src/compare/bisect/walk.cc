@@ -13,6 +13,14 @@ namespace {
 
 constexpr int kUnexplainedTrials = 3;  // layers in which causes of the same unexplained stage are sought
 
+// A tensor's name without the first number in it, which is its layer's.
+std::string WithoutNumber(const std::string& name) {
+  const size_t first = name.find_first_of("0123456789");
+  if (first == std::string::npos) return name;
+  const size_t end = name.find_first_not_of("0123456789", first);
+  return name.substr(0, first) + (end == std::string::npos ? "" : name.substr(end));
+}
+
 }  // namespace
 
 Walk::Walk(Bisection& b, Evaluator& evaluator, const SlotTable& slots, std::shared_ptr<const WalkModel> base, std::vector<Variation> also_right)
@@ -181,7 +189,32 @@ void Walk::AddGroup(Group group, const Stage& stage) {
   if (same->layers.empty() || same->layers.back() != stage.layer) same->layers.push_back(stage.layer);
 }
 
+// One cause that each layer shows on a tensor of its own (a bias that is never added) is one finding, if it is in every
+// layer that has the stage.
+void Walk::MergeLayers() {
+  const auto alike = [](const Group& x, const Group& y) {
+    return x.finding.cause && y.finding.cause && x.finding.cause->name == y.finding.cause->name && x.finding.cause->b == y.finding.cause->b &&
+           x.finding.first.stage == y.finding.first.stage && x.finding.first.layer && WithoutNumber(x.finding.first.tensor) == WithoutNumber(y.finding.first.tensor);
+  };
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (groups_[i].finding.first.tensor.empty()) continue;
+    std::set<int> layers;
+    for (const Group& other : groups_) {
+      if (alike(groups_[i], other)) layers.insert(*other.finding.first.layer);
+    }
+    const auto has = [&](const Stage& stage) { return stage.name == groups_[i].finding.first.stage && evaluator_.run().Has(stage.Path()); };
+    const auto& stages = variations_[0].model->bound.graph.stages;
+    if (layers.size() < 2 || static_cast<int64_t>(layers.size()) < std::ranges::count_if(stages, has)) continue;
+    const Group first = groups_[i];
+    for (size_t j = groups_.size(); j-- > i + 1;) {
+      if (alike(first, groups_[j])) groups_.erase(groups_.begin() + static_cast<int64_t>(j));
+    }
+    groups_[i].layers.assign(layers.begin(), layers.end());
+  }
+}
+
 void Walk::Finish() {
+  MergeLayers();
   b_.report.coverage.stages_compared += compared_;
   b_.report.coverage.positions = std::max<int64_t>(b_.report.coverage.positions, evaluator_.tokens());
   if (compared_ > 0) b_.Covered(Phase::kOps);

@@ -40,6 +40,7 @@ class Walk {
   Finding Describe(const Stage& stage, const Judged& judged) const;
   void AddGroup(Group group, const Stage& stage);
   Judged JudgeUnder(const Variation& variation, const Stage& stage);
+  void MergeLayers();
   void Finish();
 
   Bisection& b_;

@@ -15,11 +15,6 @@ namespace {
 constexpr int kMostRuns = 12;         // of the model, to find where a fault is felt
 constexpr size_t kMostIds = 48;
 
-bool SameFamily(const Side& a, const Side& b) {
-  if (a.architecture == nullptr || b.architecture == nullptr) return false;
-  return a.architecture == b.architecture || (!a.architecture->gguf.empty() && a.architecture->gguf == b.architecture->gguf);
-}
-
 class WeightsPhase {
  public:
   explicit WeightsPhase(Bisection& b) : b_(b) {}
