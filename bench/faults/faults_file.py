@@ -63,7 +63,7 @@ def grown(header):
 
 
 def retyped(header):
-    name = next(n for n in header if n != "__metadata__" and header[n]["dtype"] in ("F32", "BF16"))
+    name = next(n for n in header if n != "__metadata__" and header[n]["dtype"] in ("F32", "BF16", "F16"))
     header[name]["dtype"] = "F64" if header[name]["dtype"] == "F32" else "F32"
 
 

@@ -189,6 +189,28 @@ TEST_F(BisectInputs, TwoArchitecturesAreSaid) {
   EXPECT_NE(report.findings[0].first.note.find("qwen2"), std::string::npos);
 }
 
+TEST_F(BisectInputs, ALayerThatTheConfigurationForgetsIsSaid) {
+  const std::string b = Copy("llama", "b");
+  const int64_t layers = OpenSide(b).config.num_layers;
+  SetKey(b, "num_hidden_layers", layers - 1);
+  const Report report = Judged(ModelPath("llama"), b);
+  ASSERT_EQ(report.verdict, Verdict::kDifferent);
+  EXPECT_EQ(report.findings[0].first.key, "num_hidden_layers");
+  EXPECT_EQ(report.findings[0].first.layer, layers - 1);
+  EXPECT_EQ(report.findings[0].first.stage, "attn_norm");
+}
+
+TEST_F(BisectInputs, ASettingThatCannotBeIsPlacedWhereItWouldMatter) {
+  const std::string b = Copy("llama", "b");
+  SetKey(b, "num_key_value_heads", 3);
+  const Report report = Judged(ModelPath("llama"), b);
+  ASSERT_EQ(report.verdict, Verdict::kDifferent);
+  ASSERT_TRUE(report.findings[0].cause);
+  EXPECT_EQ(report.findings[0].cause->name, "kv_head_count");
+  EXPECT_EQ(report.findings[0].first.stage, "qkv_matmul");
+  EXPECT_EQ(report.findings[0].first.layer, 0);
+}
+
 TEST_F(BisectInputs, WhatIsNoModelIsRefused) {
   std::ofstream(Path("note.txt")) << "hello";
   EXPECT_THROW(Judged(ModelPath("llama"), Path("note.txt")), Error);

@@ -154,9 +154,9 @@ Judged JudgeChoice(Evaluator& evaluator, const Variation& v, int index, const Re
   return out;
 }
 
-// How many standard deviations b is away from f. A NaN or infinity that both have is no difference.
+// How many standard deviations b is away from f. An infinity that both have is no difference.
 double Deviations(double f, double b, double sigma) {
-  if ((std::isnan(f) && std::isnan(b)) || f == b) return 0;
+  if (f == b) return 0;
   return std::isfinite(b) && std::isfinite(f) ? std::abs(b - f) / sigma : INFINITY;
 }
 

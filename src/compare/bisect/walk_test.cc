@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "base/json.h"
@@ -254,6 +255,133 @@ TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
   std::printf("%s", missed.c_str());
 }
 
+// A run with some of its stages changed after they were recorded.
+class EditedRun : public RecordedRun {
+ public:
+  using Edit = std::function<void(const std::string& name, std::vector<double>& values)>;
+  EditedRun(RecordedRun& run, Edit edit) : run_(run), edit_(std::move(edit)) {}
+  const RecordedStage* Find(const std::string& name) override {
+    const auto [it, added] = stages_.try_emplace(name, *run_.Find(name));
+    if (added) edit_(name, it->second.values);
+    return &it->second;
+  }
+  bool Has(const std::string& name) const override { return run_.Has(name); }
+  std::vector<std::string> Names() const override { return run_.Names(); }
+  void Forget(int) override {}
+
+ private:
+  RecordedRun& run_;
+  Edit edit_;
+  std::map<std::string, RecordedStage> stages_;
+};
+
+// Findings of a sound run of `model` after such a change, by stage.
+std::map<std::string, Finding> Edited(const std::string& model, const EditedRun::Edit& edit, const char* activations = "f32") {
+  Planted p(model);
+  const auto right = BindWalkModel(p.trusted.config, *p.trusted.architecture, p.trusted.slots, p.trusted.file);
+  const std::vector<int32_t> ids = Ids(p.config.vocab_size, 24);
+  const auto run = RecordRun(ExecutorKind::kCpu, {right, &right->bound}, ids, {.threads = 1, .precision = Precision::kExact});
+  EditedRun edited(*run, edit);
+  StageManifest manifest;
+  manifest.precision = {.weights = "", .activations = activations, .accumulate = "f32"};
+  Bisection b;
+  ThreadPool pool(1);
+  b.pool = &pool;
+  b.options.causes = false;
+  Evaluator evaluator(edited, ids, FormatsOf(manifest), pool);
+  Walk(b, evaluator, p.trusted.slots, right).Run();
+  std::map<std::string, Finding> out;
+  for (const Finding& f : b.report.findings) out.emplace(f.first.stage, f);
+  return out;
+}
+
+TEST(Walk, ScoresOfKeysThatNobodySeesAreNotCompared) {
+  const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
+    if (!name.ends_with("/attn_scores")) return;
+    for (size_t i = 0; i < values.size(); ++i) values[i] = i % 24 > i / 24 % 24 ? -1e30 : values[i];
+  });
+  EXPECT_TRUE(found.empty()) << found.begin()->first;
+}
+
+TEST(Walk, TheFirstElementOfAStageHasItsCoordinate) {
+  const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
+    if (name == "layer-1/ffn_up") values[0] += 3;
+  });
+  ASSERT_TRUE(found.contains("ffn_up"));
+  EXPECT_EQ(found.at("ffn_up").first.coordinate, (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(found.at("ffn_up").first.position, 0);
+}
+
+// The expert with the lowest logit instead of the last one chosen, at one position.
+EditedRun::Edit WorstExpertAt(const std::string& layer, int64_t position, double scale, int64_t experts, int64_t top_k) {
+  auto logits = std::make_shared<std::vector<double>>();
+  return [=](const std::string& name, std::vector<double>& values) {
+    if (name == layer + "/moe_router_logits") {
+      for (double& v : values) v *= scale;
+      *logits = values;
+    }
+    if (name != layer + "/moe_router_indices") return;
+    const auto row = logits->begin() + position * experts;
+    values[static_cast<size_t>((position + 1) * top_k - 1)] = static_cast<double>(std::min_element(row, row + experts) - row);
+  };
+}
+
+TEST(Walk, AWrongExpertIsFoundAtAnyPositionAndWithSmallLogits) {
+  const ModelConfig config = OpenSide((ModelFolder() / "olmoe").string()).config;
+  for (const int64_t position : {0, 7}) {
+    const auto found = Edited("olmoe", WorstExpertAt("layer-0", position, 1, config.moe.experts, config.moe.top_k));
+    ASSERT_TRUE(found.contains("moe_router_indices")) << position;
+    EXPECT_EQ(found.at("moe_router_indices").first.position, position);
+  }
+  EXPECT_TRUE(Edited("olmoe", WorstExpertAt("layer-0", 3, 1e-3, config.moe.experts, config.moe.top_k), "bf16").contains("moe_router_indices"));
+  const auto fewer = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
+    if (name == "layer-0/moe_router_indices") values.resize(values.size() / static_cast<size_t>(config.moe.top_k) * static_cast<size_t>(config.moe.top_k - 1));
+  });
+  EXPECT_TRUE(fewer.contains("moe_router_indices"));
+}
+
+// What rounding may do is measured by moving inputs: numbers of experts are no such inputs.
+TEST(Walk, NoErrorMovesTheChoiceOfExperts) {
+  for (const char* name : {"deepseek-v3", "mixtral", "gpt-oss"}) {
+    Planted p(name);
+    const auto right = BindWalkModel(p.config, *p.trusted.architecture, p.slots, p.trusted.file);
+    const std::vector<int32_t> ids = Ids(p.config.vocab_size, 12);
+    const auto run = RecordRun(ExecutorKind::kCpu, {right, &right->bound}, ids, {.threads = 1, .precision = Precision::kExact});
+    ThreadPool pool(1);
+    Evaluator evaluator(*run, ids, FormatsOf({}), pool);
+    const auto& stages = right->bound.graph.stages;
+    const auto stage = std::ranges::find(stages, "moe_ffn_out", &Stage::name);
+    ASSERT_NE(stage, stages.end());
+    const auto index = static_cast<int>(stage - stages.begin());
+    const auto still = evaluator.Evaluate({.model = right}, index);
+    for (const uint64_t seed : {1, 2, 3, 4}) {
+      const auto moved = evaluator.Evaluate({.model = right}, index, seed);
+      ASSERT_TRUE(still && moved);
+      double sum = 0, total = 0;
+      for (size_t i = 0; i < still->values.size(); ++i) {
+        sum += std::pow(moved->values[i] - still->values[i], 2);
+        total += std::pow(still->values[i], 2);
+      }
+      EXPECT_LT(std::sqrt(sum / total), 1e-3) << name;
+      EXPECT_GT(sum, 0) << name;
+    }
+  }
+}
+
+// Rows of at least eight elements are also judged as a whole: half the allowance of one element in all of them is too much.
+TEST(Walk, AWideRowIsJudgedAsAWhole) {
+  for (const int64_t width : {7, 8}) {
+    const auto count = static_cast<size_t>(width * 20);
+    std::vector<double> expected(count, 1.0), recorded(count, 1.0);
+    const std::vector<double> sigma(count, 1e-6);
+    for (int64_t i = 0; i < width; ++i) recorded[static_cast<size_t>(3 * width + i)] += 6e-6;
+    Judged out;
+    Score({expected, recorded, sigma, width, {}}, out);
+    EXPECT_EQ(out.fails(), width == 8);
+    EXPECT_EQ(out.row, width == 8 ? 3 : -1);
+  }
+}
+
 // A run that computes in f16 and says f32 is one finding, and a fault beside it is found all the same.
 TEST(Walk, ARunInANarrowerTypeThanDeclaredIsOneFinding) {
   for (const bool also_theta : {false, true}) {
@@ -263,22 +391,9 @@ TEST(Walk, ARunInANarrowerTypeThanDeclaredIsOneFinding) {
     const auto right = BindWalkModel(p.trusted.config, *p.trusted.architecture, p.trusted.slots, p.trusted.file);
     const std::vector<int32_t> ids = Ids(p.config.vocab_size, 24);
     const auto run = RecordRun(ExecutorKind::kCpu, {faulty, &faulty->bound}, ids, {.threads = 1, .precision = Precision::kExact});
-    class Narrow : public RecordedRun {
-     public:
-      explicit Narrow(RecordedRun& run) : run_(run) {}
-      const RecordedStage* Find(const std::string& name) override {
-        const auto [it, added] = stages_.try_emplace(name, *run_.Find(name));
-        for (double& v : it->second.values) v = RoundTo(*FloatTypeFromName("f16"), v);
-        return &it->second;
-      }
-      bool Has(const std::string& name) const override { return run_.Has(name); }
-      std::vector<std::string> Names() const override { return run_.Names(); }
-      void Forget(int) override {}
-
-     private:
-      RecordedRun& run_;
-      std::map<std::string, RecordedStage> stages_;
-    } narrow(*run);
+    EditedRun narrow(*run, [](const std::string&, std::vector<double>& values) {
+      for (double& v : values) v = RoundTo(*FloatTypeFromName("f16"), v);
+    });
     StageManifest manifest;
     manifest.precision = {.weights = "", .activations = "f32", .accumulate = "f32"};
     Bisection b;
