@@ -165,7 +165,7 @@ def adjacent(original):
         def turn(x):
             one, other = x[..., : 2 * half : 2], x[..., 1 : 2 * half : 2]
             turned = torch.stack((one * c - other * s, other * c + one * s), dim=-1).flatten(-2)
-            return torch.cat((turned, x[..., 2 * half :]), dim=-1)
+            return torch.cat((turned, x[..., 2 * half :]), dim=-1).to(x.dtype)
 
         return turn(q), turn(k)
 

@@ -44,7 +44,7 @@ def tile(d):
         x[:, -rows:, : max(1, int(x.shape[-1] * part))] = 0
         return x
 
-    return Plan(stage, (layer,), inside=(output_of(name, broken),), dtype=d.pick("f32", "bf16"))
+    return Plan(stage, (layer,), inside=(output_of(name, broken),), dtype="f32" if d.kind == "gpt_oss" else d.pick("f32", "bf16"))
 
 def one_value(d):
     """One sporadic value at one position: a race."""
