@@ -10,6 +10,7 @@
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
 #include "op/linear/linear.h"
+#include "op/moe/moe_experts.h"
 #include "op/norm/norm.h"
 
 namespace apr::bisect {
@@ -206,7 +207,7 @@ void Parallel(Diagnosis& d) {
 
 void TryElementwiseCauses(Diagnosis& d) {
   const std::string& stage = d.stage().name;
-  if (d.HasOp(ActivationOp())) Activations(d);
+  if (d.HasOp(ActivationOp()) || d.HasOp(MoeExpertsOp())) Activations(d);
   if (d.HasOp(AddBiasOp())) Biases(d);
   if (d.HasOp(EmbeddingOp())) Embeddings(d);
   if (stage == "lm_head") Logits(d);
