@@ -70,6 +70,37 @@ TEST(ElementDiff, NamesTheWorstCoordinateInLongStreams) {
   }
 }
 
+// Streams of either type: the limits of small and medium, the first of several places, the ends of a row.
+template <typename Real>
+void CheckRules() {
+  const auto diff = [](const std::vector<Real>& a, const std::vector<Real>& b) {
+    ElementDiff out;
+    Accumulate(out, std::span<const Real>(a), std::span<const Real>(b), 0);
+    return out;
+  };
+  const ElementDiff sizes = diff({0, 0, 0, 0, 0}, {Real(0.0009), Real(0.0012), Real(0.009), Real(0.012), 0});
+  EXPECT_EQ(sizes.small, 1);
+  EXPECT_EQ(sizes.medium, 2);
+  EXPECT_EQ(sizes.large, 1);
+  EXPECT_EQ(sizes.identical, 1);
+  EXPECT_EQ(diff({kNan, 1, kNan}, {1, 1, 1}).first_nonfinite, 0) << "the first, also where that is 0";
+  EXPECT_EQ(diff({1}, {0.5}).nmse(), 0.25) << "a sum of squares that is 1";
+  const Json at_zero = diff({1, 2}, {3, 2}).ToJson();
+  EXPECT_EQ(at_zero.at("a_at_max"), 1) << "the worst place is index 0";
+  EXPECT_EQ(at_zero.at("b_at_max"), 3);
+  const Json nowhere = diff({1, 2}, {1, 2}).ToJson();
+  EXPECT_TRUE(nowhere.at("a_at_max").is_null());
+  EXPECT_TRUE(nowhere.at("b_at_max").is_null());
+  const ElementDiff last = diff({1, 2, 3}, {1, 2, -3});
+  EXPECT_EQ(last.max_index, 2);
+  EXPECT_EQ(last.max_abs, 6);
+}
+
+TEST(ElementDiff, RulesHoldForBothTypes) {
+  CheckRules<float>();
+  CheckRules<double>();
+}
+
 TEST(ElementDiff, PiecesMergeToTheWhole) {
   const std::vector<float> a = Wave(9000);
   std::vector<float> b = a;
@@ -82,6 +113,9 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
   EXPECT_EQ(first.max_index, whole.max_index);
   EXPECT_EQ(first.identical, whole.identical);
   EXPECT_NEAR(first.sum_sq, whole.sum_sq, 1e-12 * whole.sum_sq);
+  ElementDiff none;
+  MergeDiff(none, Diff({1, 2}, {3, 2}));
+  EXPECT_EQ(none.max_index, 0) << "into an empty one";
 }
 
 void WriteRun(const std::string& path, std::vector<int64_t> ids, float planted) {
@@ -215,6 +249,45 @@ TEST(WeightDiff, ModelsAgainstThemselvesAndEachOther) {
   nothing.filter = "no such tensor";
   EXPECT_FALSE(DiffWeights(PairWeights(llama, llama), nothing, pool).agree()) << "nothing compared is no agreement";
   EXPECT_NE(WeightDiffHtml(same).find("model.embed_tokens.weight"), std::string::npos);
+}
+
+TEST(WeightDiff, AThresholdTurnsExplainedRowsAndNoOthers) {
+  ThreadPool pool(1);
+  const std::vector<float> a = Wave(8 * 256);
+  std::vector<float> far = a;
+  for (float& v : far) v *= -1;
+  std::vector<std::byte> quantised, negated;
+  const auto file = ModelFile::Open(APR_SOURCE_DIR "/testdata/model/llama");
+  WeightPairs pairs = PairWeights(file, file);
+  pairs.pairs = {Pair(a, a, DType::kQ8_0, 256, quantised), Pair(a, far, DType::kF32, 256, negated)};
+  WeightDiffOptions options;
+  options.threshold = 0.9;
+  const WeightDiff loose = DiffWeights(pairs, options, pool);
+  EXPECT_EQ(loose.rows[0].verdict, WeightVerdict::kExplained);
+  EXPECT_EQ(loose.rows[1].explanation.find("cosine"), std::string::npos) << loose.rows[1].explanation;
+  options.threshold = 1.1;
+  const WeightDiff strict = DiffWeights(pairs, options, pool);
+  EXPECT_EQ(strict.rows[0].verdict, WeightVerdict::kDifferent);
+  EXPECT_NE(strict.rows[0].explanation.find("cosine"), std::string::npos);
+}
+
+TEST(WeightDiff, CountsRowsByWhatBecameOfThem) {
+  WeightDiff diff;
+  for (const auto& [status, verdict] : std::vector<std::pair<const char*, WeightVerdict>>{{"Identical", WeightVerdict::kIdentical},
+                                                                                          {"NearlyIdentical", WeightVerdict::kExplained},
+                                                                                          {"Transposed", WeightVerdict::kTransposed},
+                                                                                          {"Critical", WeightVerdict::kDifferent},
+                                                                                          {"LargeDiff", WeightVerdict::kDifferent},
+                                                                                          {"MediumDiff", WeightVerdict::kDifferent}}) {
+    WeightRow row;
+    row.status = status;
+    row.verdict = verdict;
+    diff.rows.push_back(row);
+  }
+  const Json json = diff.ToJson();
+  EXPECT_EQ(json.at("identical_count"), 2);
+  EXPECT_EQ(json.at("different_count"), 4);
+  for (const char* key : {"transposed_count", "critical_count", "large_count", "medium_count"}) EXPECT_EQ(json.at(key), 1) << key;
 }
 
 }  // namespace

@@ -49,13 +49,10 @@ void JudgeRow(WeightRow& row, const WeightPair& pair, ThreadPool& pool) {
   } else if (judged.mean_explained) {
     row.explanation = fmt::format("{}: as close as the types allow but for {} of {} runs of 256 elements: {} against {}", types,
                                   judged.bad_count, judged.chunks, row.diff.a_at_max, row.diff.b_at_max);
-  } else if (row.expected_rmse == 0 || judged.bad_count == judged.chunks) {
+  } else {
     row.ratio = row.expected_rmse > 0 ? row.diff.rmse() / row.expected_rmse : kUnbounded;
     row.explanation = std::isinf(row.ratio) ? fmt::format("{}: nothing may differ, yet {} of {} elements do", types, row.diff.count - row.diff.identical, row.diff.count)
                                             : fmt::format("{}: {:.1f} x the error these types must have", types, row.ratio);
-  } else {
-    row.ratio = row.diff.rmse() / row.expected_rmse;
-    row.explanation = fmt::format("{}: {:.1f} x the error these types must have", types, row.ratio);
   }
 }
 

@@ -431,5 +431,10 @@ TEST(WeightSearch, SeveralFaultsAreSeveral) {
   EXPECT_GT(none[0].front().why.trials.size(), 3u);
 }
 
+TEST(StorageFloor, TypesAreNamedOnceWhereTheyAreEqual) {
+  EXPECT_EQ(TypesText(DType::kF32, DType::kF32), NameOf(DType::kF32));
+  EXPECT_EQ(TypesText(DType::kF32, DType::kQ8_0), std::string(NameOf(DType::kF32)) + " against " + std::string(NameOf(DType::kQ8_0)));
+}
+
 }  // namespace
 }  // namespace apr

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "op/context.h"
+#include "quant/apr_native.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -30,9 +31,6 @@ bool IsPlainF32(const WeightRef& weight) {
          weight.view.bytes.size() == static_cast<size_t>(weight.view.shape.num_elements()) * sizeof(float);
 }
 
-// Types without rows are decoded once, whole.
-bool HasNoRows(DType dtype) { return dtype == DType::kAprQ4 || dtype == DType::kAprQ8; }
-
 }  // namespace
 
 std::vector<float> WeightValues::Range(int64_t first, int64_t count) const {
@@ -52,7 +50,7 @@ WeightValues ValuesOf(const WeightRef& weight) {
   out.cols = weight.cols();
   out.dtype = weight.view.dtype;
   out.shift = weight.add;
-  if (HasNoRows(out.dtype)) {
+  if (IsAprNative(out.dtype)) {
     auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(out.elements()));
     DecodeTensor(weight.view, *values);
     const auto cols = static_cast<size_t>(out.cols);

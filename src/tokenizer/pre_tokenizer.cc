@@ -421,9 +421,8 @@ class PreTokenizerSequence final : public PreTokenizer {
 }  // namespace
 
 const char* SplitBehaviorName(SplitBehavior behavior) {
-  constexpr const char* kNames[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
-                                    "Contiguous"};
-  return kNames[static_cast<int>(behavior)];
+  constexpr const char* kBehaviors[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+  return kBehaviors[static_cast<int>(behavior)];
 }
 
 PreTokenizerPtr MakeSplit(Pattern pattern, SplitBehavior behavior, bool invert) {

@@ -140,7 +140,7 @@ std::vector<std::string> MergeTexts(const Tokenizer& a, const Tokenizer& b) {
     if (!text.empty() && IsValidUtf8(text)) out.push_back(std::move(text));
   };
   for (const SpelledMerge& merge : OtherRank(in_a, in_b)) {
-    const auto& [left, right] = merge;
+    const std::string &left = merge.first, &right = merge.second;
     add(left, right, "");
     const auto of = [&](const std::map<SpelledMerge, size_t>& ranks) {
       const auto it = ranks.find(merge);

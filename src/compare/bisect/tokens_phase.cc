@@ -120,7 +120,7 @@ void RunTokensPhase(Bisection& b) {
   AddAll(findings, CompareStops(b.a, b.b), b.a, b.b);
   AddAll(findings, CompareTemplates(b.a, b.b, ReadMessages(b.options.messages), b.report.coverage.notes, b.report.coverage.texts), b.a, b.b);
   // What stands before a text comes first in it.
-  std::ranges::stable_partition(findings, [](const Finding& f) { return f.first.key == "bos_token_id"; });
+  std::stable_partition(findings.begin(), findings.end(), [](const Finding& f) { return f.first.key == "bos_token_id"; });
   for (Finding& finding : findings) {
     if (!b.options.causes) finding.cause.reset();
     b.Add(std::move(finding));

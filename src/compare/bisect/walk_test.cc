@@ -312,6 +312,17 @@ TEST(Walk, TheFirstElementOfAStageHasItsCoordinate) {
   EXPECT_EQ(found.at("ffn_up").first.position, 0);
 }
 
+TEST(Walk, AFaultOfEveryLayerSaysInHowManyLayers) {
+  const int64_t layers = OpenSide((ModelFolder() / "llama").string()).config.num_layers;
+  ASSERT_GT(layers, 1);
+  const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
+    if (name.ends_with("/ffn_up")) values[5] += 3;
+  });
+  ASSERT_TRUE(found.contains("ffn_up"));
+  EXPECT_EQ(found.at("ffn_up").first.layer, 0);
+  EXPECT_NE(found.at("ffn_up").first.note.find("in " + std::to_string(layers) + " layers"), std::string::npos) << found.at("ffn_up").first.note;
+}
+
 // The expert with the lowest logit instead of the last one chosen, at one position.
 EditedRun::Edit WorstExpertAt(const std::string& layer, int64_t position, double scale, int64_t experts, int64_t top_k) {
   auto logits = std::make_shared<std::vector<double>>();

@@ -348,9 +348,10 @@ std::vector<FaultGroup> GroupFaults(std::vector<WeightFault> faults, const std::
            std::ranges::any_of(group.members, [&](const WeightFault& m) { return m.name_b == fault.name_b; });
   };
   for (const auto& [unused, i] : ranked) {
-    const auto it = std::ranges::find_if(out, [&](const FaultGroup& group) { return belongs(group, faults[i]); });
-    if (it != out.end()) it->members.push_back(std::move(faults[i]));
-    else out.push_back({{std::move(faults[i])}});
+    WeightFault& fault = faults[i];
+    const auto it = std::ranges::find_if(out, [&](const FaultGroup& group) { return belongs(group, fault); });
+    if (it != out.end()) it->members.push_back(std::move(fault));
+    else out.push_back({{std::move(fault)}});
   }
   return out;
 }
