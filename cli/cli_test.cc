@@ -179,18 +179,22 @@ TEST(Program, ColourOnlyOnATerminalThatWantsIt) {
   EXPECT_EQ(RunApr(arguments).out.find('\x1b'), std::string::npos);
 }
 
-// Work that would take minutes is interrupted once its temporary file is there.
+// Work that would take minutes is interrupted once its temporary file is there: at once, and some looks later.
 TEST(Program, InterruptLeavesNoHalfFile) {
   const ScratchFolder scratch("interrupt");
   std::string ids = "1";
   for (int i = 0; i < 20000; ++i) ids += ",2";
   WriteText(scratch / "ids.txt", ids);
-  const auto started = [&](const std::string&) { return scratch.Names().size() > 1; };
-  const ProgramResult result = RunApr({.arguments = {"logits", kLlama, "--ids-file", scratch / "ids.txt", "--executor",
-                                                     "reference", "--chunk", "1", "--out", scratch / "l.npy", "--json"},
-                                       .interrupt_when = started});
-  ExpectError(result, 130, "cancelled");
-  EXPECT_EQ(scratch.Names(), std::vector<std::string>{"ids.txt"});
+  for (const int looks : {0, 0, 0, 1, 3, 10, 30}) {
+    SCOPED_TRACE(looks);
+    int left = looks;
+    const auto due = [&](const std::string&) { return scratch.Names().size() > 1 && left-- == 0; };
+    const ProgramResult result = RunApr({.arguments = {"logits", kLlama, "--ids-file", scratch / "ids.txt", "--executor",
+                                                       "reference", "--chunk", "1", "--out", scratch / "l.npy", "--json"},
+                                         .interrupt_when = due});
+    ExpectError(result, 130, "cancelled");
+    EXPECT_EQ(scratch.Names(), std::vector<std::string>{"ids.txt"});
+  }
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "cli/interrupt.h"
 
 namespace apr {
 namespace {
@@ -71,6 +72,7 @@ void Console::Flush() {
 void Console::Document(const Json& document) {
   APR_CHECK(options_.json && !json_written_);
   json_written_ = true;
+  SetInterruptDocument({});
   Write(DumpJson(document) + "\n");
 }
 

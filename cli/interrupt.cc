@@ -3,9 +3,9 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 
-#include "base/error.h"
 #include "base/output_file.h"
 
 namespace apr {
@@ -14,12 +14,28 @@ namespace {
 volatile std::sig_atomic_t g_cooperative = 0;
 volatile std::sig_atomic_t g_raised = 0;
 
+// What the handler writes: fixed storage.
+char g_document[1024];
+volatile std::sig_atomic_t g_document_size = 0;
+
+void WriteAll(int file, const char* text, size_t size) {
+  while (size > 0) {
+    const ssize_t written = write(file, text, size);
+    if (written <= 0) return;
+    text += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
 extern "C" void OnInterrupt(int) {
   if (g_cooperative != 0 && g_raised == 0) {
     g_raised = 1;
     return;
   }
   RemoveTemporaryFilesInSignalHandler();
+  static constexpr char kMessage[] = "apr: stopped: interrupted\n";
+  WriteAll(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  WriteAll(STDOUT_FILENO, g_document, static_cast<size_t>(g_document_size));
   _exit(130);
 }
 
@@ -44,6 +60,15 @@ void InstallSignalHandlers() {
   Handle(SIGINT, OnInterrupt, 0);
   Handle(SIGTERM, OnEnd, SA_NODEFER);
   Handle(SIGPIPE, OnEnd, SA_NODEFER);
+}
+
+void SetInterruptDocument(std::string_view text) {
+  g_document_size = 0;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (text.size() > sizeof g_document) return;
+  text.copy(g_document, text.size());
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  g_document_size = static_cast<std::sig_atomic_t>(text.size());
 }
 
 InterruptGuard::InterruptGuard() {

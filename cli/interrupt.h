@@ -3,9 +3,15 @@
 // command looks at.
 #pragma once
 
+#include <string_view>
+
 namespace apr {
 
 void InstallSignalHandlers();
+
+// What the program writes to standard output when SIGINT ends it at once: the document that --json
+// promises. Empty: nothing. At most 1024 bytes.
+void SetInterruptDocument(std::string_view text);
 
 class InterruptGuard {
  public:

@@ -188,6 +188,7 @@ std::string OneLine(std::string text) {
 }
 
 int Report(const Error& error, const GlobalOptions& options, Console* console) {
+  SetInterruptDocument({});
   std::fflush(stdout);
   std::fprintf(stderr, "apr: %s: %s\n", error.code() == ErrorCode::kCancelled ? "stopped" : "error",
                OneLine(error.what()).c_str());
@@ -224,6 +225,7 @@ int RunProgram(int argc, const char* const* argv, Commands commands) {
   // Known before parsing has succeeded: a usage error, too, is a JSON document where one was asked for.
   const auto dashes = std::ranges::find(arguments, "--");
   const bool json = std::find(arguments.begin(), dashes, "--json") != dashes;
+  if (json) SetInterruptDocument(DumpJson(ErrorDocument(Error(ErrorCode::kCancelled, "interrupted"))) + "\n");
   try {
     ParseCommandLine(std::move(arguments), commands, line);
     return Dispatch(line, commands, console);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/signals_held.h"
 
 namespace apr {
 namespace {
@@ -67,9 +68,13 @@ OutputFile::OutputFile(std::string path, Overwrite overwrite)
     }
   }
   temporary_ = path_ + ".XXXXXX";
-  fd_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  {
+    // A signal between the two would leave a file that no handler knows.
+    const SignalsHeld held;
+    fd_ = mkostemp(temporary_.data(), O_CLOEXEC);
+    if (fd_ >= 0) Remember(temporary_);
+  }
   if (fd_ < 0) Fail("cannot create");
-  Remember(temporary_);
   // mkostemp makes the file private; give it what the umask would have given.
   const mode_t mask = umask(0);
   umask(mask);

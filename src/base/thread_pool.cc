@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/signals_held.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -39,6 +40,7 @@ void WaitWhileEqual(const std::atomic<T>& value, T old) {
 ThreadPool::ThreadPool(int threads) {
   APR_CHECK(threads >= 1);
   workers_.reserve(static_cast<size_t>(threads - 1));
+  const SignalsHeld held;
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
 }
 
