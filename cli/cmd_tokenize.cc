@@ -4,9 +4,12 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <string_view>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/flags.h"
@@ -19,6 +22,7 @@ namespace {
 struct TokenizeArgs {
   std::string tokenizer;
   std::optional<std::string> text;
+  std::string file;
   std::string jsonl;
   std::string out;
   bool add_special = false;
@@ -31,12 +35,12 @@ EncodeOptions OptionsOf(const TokenizeArgs& args) {
   return {.add_special = args.add_special, .parse_special = args.parse_special, .offsets = args.offsets};
 }
 
-int RunOne(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& console) {
+int RunOne(const Tokenizer& tokenizer, std::string_view text, const TokenizeArgs& args, Console& console) {
   if (console.json()) {
-    console.Document(TokenizeToJson(tokenizer, *args.text, OptionsOf(args)));
+    console.Document(TokenizeToJson(tokenizer, text, OptionsOf(args)));
     return 0;
   }
-  const Encoding encoding = tokenizer.Encode(*args.text, OptionsOf(args));
+  const Encoding encoding = tokenizer.Encode(text, OptionsOf(args));
   if (!console.verbose() && !args.offsets) {
     console.Line(FormatIds(encoding.ids));
     return 0;
@@ -52,7 +56,7 @@ int RunOne(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& consol
   return 0;
 }
 
-int RunFile(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& console) {
+int RunLines(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& console) {
   const auto start = std::chrono::steady_clock::now();
   const LineCounts counts = TokenizeLines(tokenizer, args.jsonl, args.out, OptionsOf(args),
                                           args.force ? Overwrite::kAllow : Overwrite::kRefuse);
@@ -72,10 +76,15 @@ int RunFile(const Tokenizer& tokenizer, const TokenizeArgs& args, Console& conso
 }
 
 int Run(const TokenizeArgs& args, Console& console) {
-  if (args.text.has_value() != args.jsonl.empty()) throw Error(ErrorCode::kUsage, "give either TEXT or --jsonl");
+  if (int{args.text.has_value()} + int{!args.file.empty()} + int{!args.jsonl.empty()} != 1) {
+    throw Error(ErrorCode::kUsage, "give one of TEXT, --file and --jsonl");
+  }
   if (args.jsonl.empty() != args.out.empty()) throw Error(ErrorCode::kUsage, "--jsonl and --out belong together");
   const auto tokenizer = Tokenizer::Open(args.tokenizer);
-  return args.text ? RunOne(*tokenizer, args, console) : RunFile(*tokenizer, args, console);
+  if (!args.jsonl.empty()) return RunLines(*tokenizer, args, console);
+  if (args.text) return RunOne(*tokenizer, *args.text, args, console);
+  const auto file = MappedFile::Open(args.file);
+  return RunOne(*tokenizer, AsText(file->bytes()), args, console);
 }
 
 CommandRunner DefineTokenize(Flags& app) {
@@ -84,7 +93,11 @@ CommandRunner DefineTokenize(Flags& app) {
       ->Required()
       ->TypeName("TOKENIZER");
   auto* text = app.AddOption("text", args->text, "the text")->TypeName("TEXT");
-  auto* jsonl = app.AddOption("--jsonl", args->jsonl, "a file of {\"text\": ...} a line")->TypeName("IN")->Excludes(text);
+  auto* file = app.AddOption("--file", args->file, "a file whose bytes are the text")->TypeName("FILE")->Excludes(text);
+  auto* jsonl = app.AddOption("--jsonl", args->jsonl, "a file of {\"text\": ...} a line")
+                    ->TypeName("IN")
+                    ->Excludes(text)
+                    ->Excludes(file);
   app.AddOption("--out", args->out, "where the {\"ids\": [...]} go, one a line")
       ->TypeName("OUT")
       ->Needs(jsonl);
@@ -102,6 +115,7 @@ const Command kTokenizeCommand = {
     .group = "Text and tokens",
     .summary = "Text to token ids",
     .example = "  apr tokenize tokenizer.json \"Hello, world\" --json\n"
+               "  apr tokenize models/smollm2 --file README.md --offsets\n"
                "  apr tokenize model.gguf --jsonl texts.jsonl --out ids.jsonl --add-special",
     .define = DefineTokenize,
 };

@@ -119,6 +119,11 @@ TEST(Tokenize, ThereAndBack) {
   EXPECT_EQ(RunApr({"tokenize", kChat + "/tokenizer.json", text}).out, Joined(encoded["ids"]) + "\n");
   const ScratchFolder scratch("tokenize");
   WriteText(scratch / "in.jsonl", DumpJson(Json{{"text", text}}, -1) + "\n\n" + R"({"text": ""})" + "\n");
+  WriteText(scratch / "text", text);
+  EXPECT_EQ(RunApr({"tokenize", kChat, "--file", scratch / "text", "--json"}).Document(), encoded);
+  EXPECT_EQ(RunApr({"tokenize", kChat, "--file", scratch / "text", "a"}).code, 2) << "two texts";
+  EXPECT_EQ(RunApr({"tokenize", kChat, "--file", scratch / "text", "--jsonl", scratch / "in.jsonl", "--out", scratch / "no"}).code, 2);
+  EXPECT_EQ(RunApr({"tokenize", kChat, "--file", scratch / "absent"}).code, 3);
   const Json report = RunApr({"tokenize", kChat, "--jsonl", scratch / "in.jsonl", "--out", scratch / "ids.jsonl", "--json"}).Document();
   EXPECT_EQ(report["lines"], 2);
   const std::string ids = ReadText(scratch / "ids.jsonl");
@@ -132,7 +137,7 @@ TEST(Tokenize, ThereAndBack) {
   EXPECT_EQ(bad.Document()["error"]["file"], scratch / "bad.jsonl");
   EXPECT_EQ(RunApr({"tokenize", kChat, "a", "--jsonl", scratch / "in.jsonl"}).code, 2);
   EXPECT_EQ(RunApr({"tokenize", kChat}).code, 2);
-  const std::vector<std::string> names = {"back.jsonl", "bad.jsonl", "ids.jsonl", "in.jsonl"};
+  const std::vector<std::string> names = {"back.jsonl", "bad.jsonl", "ids.jsonl", "in.jsonl", "text"};
   EXPECT_EQ(scratch.Names(), names);
 }
 

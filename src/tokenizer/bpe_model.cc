@@ -15,8 +15,6 @@
 namespace apr {
 namespace {
 
-// Words above this many symbols are merged in windows.
-constexpr size_t kWindow = size_t{1} << 15;
 constexpr uint64_t kDigestSeed = 0x9E3779B97F4A7C15u;
 
 // Looks up the parts and results of merges in blocks. What a block will touch is asked for while the one before is
@@ -224,7 +222,11 @@ void BpeModel::Encode(std::string_view word, TokenSink& sink, EncodeScratch& scr
   Symbols& symbols = scratch.symbols;
   symbols.clear();
   AppendSymbols(word, symbols);
-  MergeAll(rules_.table(), symbols, end, scratch.merge);
+  if (symbols.size() > kMergeWindow) {
+    MergeInWindows(rules_.table(), symbols, kMergeWindow, scratch.merge);
+  } else {
+    MergeAll(rules_.table(), symbols, end, scratch.merge);
+  }
   for (size_t i = 0; i < symbols.size(); ++i) {
     sink.Add(symbols.ids[i], symbols.begins[i],
              i + 1 < symbols.size() ? symbols.begins[i + 1] : end);
@@ -248,6 +250,26 @@ std::unique_ptr<const ByteLevelEncoder> ByteLevelEncoder::Make(const BpeModel& m
   return encoder;
 }
 
+// The bytes of a word, without those that have no token.
+class ByteLevelEncoder::ByteSymbols final : public SymbolSource {
+ public:
+  ByteSymbols(std::string_view word, const uint32_t* ids) : word_(word), ids_(ids) {}
+  uint32_t Read(uint32_t begin, size_t count, Symbols& symbols) const override {
+    const auto size = static_cast<uint32_t>(word_.size());
+    for (uint32_t i = begin; i < size; ++i) {
+      const uint32_t id = ids_[static_cast<unsigned char>(word_[i])];
+      if (id == kNone) continue;
+      if (count-- == 0) return i;
+      symbols.push_back(id, i);
+    }
+    return size;
+  }
+
+ private:
+  std::string_view word_;
+  const uint32_t* ids_;
+};
+
 std::optional<uint32_t> ByteLevelEncoder::FindWhole(std::string_view word) const {
   const Vocabulary& vocabulary = model_.vocabulary();
   if (!model_.options().ignore_merges || word.size() > vocabulary.longest()) return std::nullopt;
@@ -262,13 +284,11 @@ void ByteLevelEncoder::EncodeWord(std::string_view word, bool part, Symbols& sym
     symbols.push_back(*id, 0);
     return;
   }
-  for (uint32_t i = 0; i < end; ++i) {
-    const uint32_t id = byte_ids_[static_cast<unsigned char>(word[i])];
-    if (id != kNone) symbols.push_back(id, i);
-  }
-  if (symbols.size() > kWindow && complete_ && model_.rules().ordered()) {
-    MergeInWindows(model_.rules().table(), symbols, end, kWindow, scratch.merge);
+  const ByteSymbols bytes(word, byte_ids_);
+  if (word.size() > kMergeWindow) {
+    MergeInWindows(model_.rules().table(), bytes, end, kMergeWindow, symbols, scratch.merge);
   } else {
+    bytes.Read(0, end, symbols);
     MergeAll(model_.rules().table(), symbols, end, scratch.merge);
   }
 }

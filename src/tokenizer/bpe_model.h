@@ -54,7 +54,7 @@ class MergeRules {
     std::string left, right;
   };
   const std::vector<Skipped>& skipped() const { return skipped_; }
-  // True if every merge ranks after all merges that make its parts (see MergeInWindows).
+  // True if every merge ranks after all merges that make its parts (see safe_cuts.h).
   bool ordered() const { return ordered_; }
   uint64_t digest() const { return digest_; }  // of (left, right, result) in order of rank
 
@@ -101,6 +101,7 @@ class ByteLevelEncoder {
   void EncodeWord(std::string_view word, bool part, Symbols& symbols, EncodeScratch& scratch) const;
   // A long word that is not ASCII alone, by its parts (safe_cuts.h); the ids stand in `scratch`.
   std::span<const int32_t> EncodeParts(std::string_view word, EncodeScratch& scratch) const;
+  class ByteSymbols;
   struct Part;
   void FinishPart(std::string_view bytes, Part& part, EncodeScratch& scratch) const;
   void AppendCharacter(char32_t cp, std::string_view bytes, Part& part) const;

@@ -8,12 +8,13 @@
 namespace apr {
 namespace {
 
-// Up to here a scan for the lowest rank beats a heap.
+// Up to here a scan for the lowest rank beats lists by rank.
 constexpr size_t kScanLimit = 160;
 constexpr uint32_t kEnd = 0xFFFFFFFF;
 
 struct TablePairs {
   const MergeTable& table;
+  uint32_t ranks() const { return table.ranks(); }
   Merge operator()(uint32_t left, uint32_t right, uint32_t, uint32_t, uint32_t) const {
     return table.Find(left, right);
   }
@@ -21,6 +22,7 @@ struct TablePairs {
 
 struct VirtualPairs {
   PairSource& source;
+  uint32_t ranks() const { return source.ranks(); }
   Merge operator()(uint32_t left, uint32_t right, uint32_t begin, uint32_t middle,
                    uint32_t end) const {
     return source.Pair(left, right, begin, middle, end);
@@ -67,9 +69,9 @@ void MergeByScan(const Pairs& pairs, Symbols& symbols, uint32_t end, MergeScratc
 }
 
 template <typename Pairs>
-class HeapMerger {
+class ListMerger {
  public:
-  HeapMerger(const Pairs& pairs, Symbols& symbols, uint32_t end, MergeScratch& scratch)
+  ListMerger(const Pairs& pairs, Symbols& symbols, uint32_t end, MergeScratch& scratch)
       : pairs_(pairs), symbols_(symbols), end_(end), s_(scratch) {}
 
   void Run() {
@@ -77,55 +79,45 @@ class HeapMerger {
     s_.merges.assign(count, {});
     s_.next.resize(count);
     s_.previous.resize(count);
-    s_.heap.clear();
+    s_.queue.Prepare(pairs_.ranks(), count);
     for (size_t i = 0; i < count; ++i) {
       s_.previous[i] = i == 0 ? kEnd : static_cast<uint32_t>(i - 1);
       s_.next[i] = i + 1 < count ? static_cast<uint32_t>(i + 1) : kEnd;
     }
     for (size_t i = 0; i + 1 < count; ++i) Find(static_cast<uint32_t>(i));
-    std::make_heap(s_.heap.begin(), s_.heap.end(), Later);
-    heapified_ = true;
-    while (!s_.heap.empty()) {
-      std::pop_heap(s_.heap.begin(), s_.heap.end(), Later);
-      const auto candidate = s_.heap.back();
-      s_.heap.pop_back();
-      const auto at = static_cast<uint32_t>(candidate.order);
-      // An entry is stale when its pair has since become another.
-      if (s_.merges[at].rank != static_cast<uint32_t>(candidate.order >> 32)) continue;
-      Apply(at);
-    }
+    for (uint32_t at = s_.queue.First(); at != RankQueue::kNone; at = s_.queue.First()) Apply(at);
     Compact();
   }
 
  private:
-  static bool Later(const MergeScratch::Candidate& a, const MergeScratch::Candidate& b) {
-    return a.order > b.order;
-  }
-
+  // Looks for the merge of the symbol at `at` and the next one.
   void Find(uint32_t at) {
     const uint32_t right = s_.next[at];
-    if (right == kEnd) {
-      s_.merges[at] = {};
-      return;
-    }
+    if (right == kEnd) return;
     const uint32_t after = s_.next[right];
-    const Merge merge =
-        pairs_(symbols_.ids[at], symbols_.ids[right], symbols_.begins[at], symbols_.begins[right],
-               after == kEnd ? end_ : symbols_.begins[after]);
-    s_.merges[at] = merge;
-    if (merge.rank == kNoRank) return;
-    s_.heap.push_back({static_cast<uint64_t>(merge.rank) << 32 | at, merge.id});
-    if (heapified_) std::push_heap(s_.heap.begin(), s_.heap.end(), Later);
+    s_.merges[at] = pairs_(symbols_.ids[at], symbols_.ids[right], symbols_.begins[at], symbols_.begins[right],
+                           after == kEnd ? end_ : symbols_.begins[after]);
+    if (s_.merges[at].rank != kNoRank) s_.queue.Add(s_.merges[at].rank, at);
+  }
+
+  void Forget(uint32_t at) {
+    if (s_.merges[at].rank != kNoRank) s_.queue.Remove(s_.merges[at].rank, at);
+    s_.merges[at] = {};
   }
 
   void Apply(uint32_t at) {
     const uint32_t right = s_.next[at];
+    const uint32_t before = s_.previous[at];
     symbols_.ids[at] = s_.merges[at].id;
-    s_.merges[right] = {};
+    Forget(at);
+    Forget(right);
     s_.next[at] = s_.next[right];
     if (s_.next[at] != kEnd) s_.previous[s_.next[at]] = at;
+    if (before != kEnd) {
+      Forget(before);
+      Find(before);
+    }
     Find(at);
-    if (s_.previous[at] != kEnd) Find(s_.previous[at]);
   }
 
   void Compact() {
@@ -143,7 +135,6 @@ class HeapMerger {
   Symbols& symbols_;
   uint32_t end_;
   MergeScratch& s_;
-  bool heapified_ = false;
 };
 
 template <typename Pairs>
@@ -152,11 +143,149 @@ void MergeWith(const Pairs& pairs, Symbols& symbols, uint32_t end, MergeScratch&
   if (symbols.size() <= kScanLimit) {
     MergeByScan(pairs, symbols, end, scratch);
   } else {
-    HeapMerger<Pairs>(pairs, symbols, end, scratch).Run();
+    ListMerger<Pairs>(pairs, symbols, end, scratch).Run();
   }
 }
 
+// The first token, from `i` and from 0 on, that both have; {a.size(), b.size()} if there is none.
+std::pair<size_t, size_t> FirstShared(const Symbols& a, size_t i, const Symbols& b) {
+  size_t j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (a.begins[i] == b.begins[j]) {
+      if (a.ids[i] == b.ids[j]) return {i, j};
+      ++i, ++j;
+    } else if (a.begins[i] < b.begins[j]) {
+      ++i;
+    } else {
+      ++j;
+    }
+  }
+  return {a.size(), b.size()};
+}
+
+template <typename Pairs>
+void MergeParts(const Pairs& pairs, const SymbolSource& source, uint32_t size, size_t window, Symbols& done,
+                MergeScratch& scratch) {
+  Symbols& part = scratch.part;
+  size_t length = window;  // symbols of the next part
+  done.clear();
+  part.clear();
+  uint32_t to = source.Read(0, length, done);  // `done` is the result for the bytes up to here
+  MergeWith(pairs, done, to, scratch);
+  while (to < size) {
+    // The next part begins at a border of `done`.
+    const size_t overlap = length / 8;
+    const auto it = std::upper_bound(done.begins.begin(), done.begins.end(), to - std::min<size_t>(to, overlap));
+    const size_t keep = static_cast<size_t>(std::max<std::ptrdiff_t>(it - done.begins.begin(), 1)) - 1;
+    part.clear();
+    const uint32_t next = source.Read(done.size() == 0 ? 0 : done.begins[keep], length, part);
+    if (next > to) MergeWith(pairs, part, next, scratch);
+    const auto [i, j] = next <= to ? std::pair(done.size(), part.size())
+                        : keep == 0 ? std::pair(size_t{0}, size_t{0})  // all of `done` is in the part
+                                    : FirstShared(done, keep, part);
+    if (j == part.size()) {  // it does not reach far enough, to either side
+      length *= 4;
+      continue;
+    }
+    done.ids.resize(i);
+    done.begins.resize(i);
+    done.ids.insert(done.ids.end(), part.ids.begin() + static_cast<std::ptrdiff_t>(j), part.ids.end());
+    done.begins.insert(done.begins.end(), part.begins.begin() + static_cast<std::ptrdiff_t>(j), part.begins.end());
+    to = next;
+    length = std::max(window, length / 2);
+  }
+}
+
+// Symbols that are there; their indices stand for bytes.
+class StoredSymbols final : public SymbolSource {
+ public:
+  explicit StoredSymbols(const std::vector<uint32_t>& ids) : ids_(ids) {}
+  uint32_t Read(uint32_t begin, size_t count, Symbols& symbols) const override {
+    const auto end = static_cast<uint32_t>(std::min<size_t>(ids_.size(), begin + count));
+    for (uint32_t i = begin; i < end; ++i) symbols.push_back(ids_[i], i);
+    return end;
+  }
+
+ private:
+  const std::vector<uint32_t>& ids_;
+};
+
 }  // namespace
+
+void RankQueue::Prepare(uint32_t ranks, size_t places) {
+  if (heads_.size() < ranks) {
+    heads_.resize(ranks, kNone);
+    used_.resize(ranks / 64 + 1);
+    unsorted_.resize(ranks / 64 + 1);
+    groups_.resize(ranks / 4096 + 1);
+  }
+  next_.resize(places);
+  previous_.resize(places);
+}
+
+void RankQueue::Add(uint32_t rank, uint32_t place) {
+  const uint32_t head = heads_[rank];
+  if (head == kNone) {
+    heads_[rank] = next_[place] = previous_[place] = place;
+    used_[rank / 64] |= uint64_t{1} << rank % 64;
+    groups_[rank / 4096] |= uint64_t{1} << rank / 64 % 64;
+    return;
+  }
+  const uint32_t tail = previous_[head];
+  next_[tail] = previous_[head] = place;
+  next_[place] = head;
+  previous_[place] = tail;
+  if (place < head) {
+    heads_[rank] = place;
+  } else if (place < tail) {
+    unsorted_[rank / 64] |= uint64_t{1} << rank % 64;
+  }
+}
+
+void RankQueue::Remove(uint32_t rank, uint32_t place) {
+  const uint32_t after = next_[place];
+  if (after != place) {
+    next_[previous_[place]] = after;
+    previous_[after] = previous_[place];
+    if (heads_[rank] == place) heads_[rank] = after;
+    return;
+  }
+  heads_[rank] = kNone;
+  const uint64_t bit = uint64_t{1} << rank % 64;
+  unsorted_[rank / 64] &= ~bit;
+  used_[rank / 64] &= ~bit;
+  if (used_[rank / 64] == 0) groups_[rank / 4096] &= ~(uint64_t{1} << rank / 64 % 64);
+}
+
+uint32_t RankQueue::First() {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (groups_[g] == 0) continue;
+    const size_t word = g * 64 + static_cast<size_t>(std::countr_zero(groups_[g]));
+    const auto bit = static_cast<uint32_t>(std::countr_zero(used_[word]));
+    const auto rank = static_cast<uint32_t>(word * 64 + bit);
+    if (unsorted_[word] >> bit & 1) Sort(rank);
+    return heads_[rank];
+  }
+  return kNone;
+}
+
+void RankQueue::Sort(uint32_t rank) {
+  order_.clear();
+  const uint32_t head = heads_[rank];
+  uint32_t at = head;
+  do {
+    order_.push_back(at);
+    at = next_[at];
+  } while (at != head);
+  std::sort(order_.begin(), order_.end());
+  heads_[rank] = order_.front();
+  for (size_t i = 0; i < order_.size(); ++i) {
+    const uint32_t after = order_[(i + 1) % order_.size()];
+    next_[order_[i]] = after;
+    previous_[after] = order_[i];
+  }
+  unsorted_[rank / 64] &= ~(uint64_t{1} << rank % 64);
+}
 
 void MergeTable::Reserve(size_t merges) {
   const size_t capacity = std::bit_ceil(std::max<size_t>(16, merges + merges / 2));
@@ -176,6 +305,7 @@ void MergeTable::Grow(size_t capacity) {
 }
 
 void MergeTable::Insert(uint32_t left, uint32_t right, Merge merge) {
+  ranks_ = std::max(ranks_, merge.rank + 1);
   if (4 * (size_ + 1) > 3 * slots_.size()) Grow(2 * slots_.size());
   const uint64_t key = static_cast<uint64_t>(left) << 32 | right;
   const uint64_t hash = Hash(key);
@@ -213,63 +343,25 @@ size_t MergeShort(const MergeTable& table, uint32_t* ids, size_t count) {
   return count;
 }
 
-void MergeAll(PairSource& source, Symbols& symbols, uint32_t end, MergeScratch& scratch) {
-  MergeWith(VirtualPairs{source}, symbols, end, scratch);
+void MergeAll(PairSource& pairs, Symbols& symbols, uint32_t end, MergeScratch& scratch) {
+  MergeWith(VirtualPairs{pairs}, symbols, end, scratch);
 }
 
-void MergeInWindows(const MergeTable& table, Symbols& symbols, uint32_t end, size_t window,
+void MergeInWindows(const MergeTable& table, const SymbolSource& symbols, uint32_t size, size_t window, Symbols& out,
                     MergeScratch& scratch) {
-  const size_t count = symbols.size();
-  if (count <= window) return MergeAll(table, symbols, end, scratch);
-  Symbols& done = scratch.spliced;  // the result for bytes up to where the last window ended
-  Symbols& part = scratch.window;
-  done.clear();
-  const auto end_of = [&](size_t i) { return i < count ? symbols.begins[i] : end; };
-  // Symbol indices: windows begin at a token border of `done` about `overlap` before its end.
-  const size_t overlap = window / 4;
-  size_t from = 0;
-  size_t to = 0;
-  while (to < count) {
-    size_t keep = 0;  // tokens of `done` that end at or before symbol `from`
-    if (!done.ids.empty()) {
-      const size_t target = to > overlap ? to - overlap : 0;
-      keep = static_cast<size_t>(
-                 std::upper_bound(done.begins.begin(), done.begins.end(), symbols.begins[target]) -
-                 done.begins.begin()) -
-             1;
-      from = static_cast<size_t>(
-          std::lower_bound(symbols.begins.begin(), symbols.begins.end(), done.begins[keep]) -
-          symbols.begins.begin());
-    }
-    const size_t reached = to;
-    to = std::min(count, from + window);
-    if (to <= reached) return MergeAll(table, symbols, end, scratch);  // one token fills the window
-    part.ids.assign(symbols.ids.begin() + from, symbols.ids.begin() + to);
-    part.begins.assign(symbols.begins.begin() + from, symbols.begins.begin() + to);
-    MergeAll(table, part, end_of(to), scratch);
-    // The first token that both have: same begin, same id.
-    size_t i = keep;
-    size_t j = 0;
-    bool joined = done.ids.empty();
-    while (!joined && i < done.size() && j < part.size()) {
-      if (done.begins[i] < part.begins[j]) {
-        ++i;
-      } else if (done.begins[i] > part.begins[j]) {
-        ++j;
-      } else if (done.ids[i] != part.ids[j]) {
-        ++i, ++j;
-      } else {
-        joined = true;
-      }
-    }
-    if (!joined) return MergeAll(table, symbols, end, scratch);
-    done.ids.resize(i);
-    done.begins.resize(i);
-    done.ids.insert(done.ids.end(), part.ids.begin() + j, part.ids.end());
-    done.begins.insert(done.begins.end(), part.begins.begin() + j, part.begins.end());
-  }
-  std::swap(symbols.ids, done.ids);
-  std::swap(symbols.begins, done.begins);
+  MergeParts(TablePairs{table}, symbols, size, window, out, scratch);
+}
+
+void MergeInWindows(PairSource& pairs, const SymbolSource& symbols, uint32_t size, size_t window, Symbols& out,
+                    MergeScratch& scratch) {
+  MergeParts(VirtualPairs{pairs}, symbols, size, window, out, scratch);
+}
+
+void MergeInWindows(const MergeTable& table, Symbols& symbols, size_t window, MergeScratch& scratch) {
+  Symbols& merged = scratch.whole;
+  MergeInWindows(table, StoredSymbols(symbols.ids), static_cast<uint32_t>(symbols.size()), window, merged, scratch);
+  for (size_t i = 0; i < merged.size(); ++i) merged.begins[i] = symbols.begins[merged.begins[i]];
+  std::swap(symbols, merged);
 }
 
 }  // namespace apr

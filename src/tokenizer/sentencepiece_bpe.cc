@@ -27,11 +27,11 @@ std::string EscapeSpaces(std::string_view piece) {
   return out;
 }
 
-// A rank that orders as descending score does.
-uint32_t RankOf(float score) {
-  const auto bits = std::bit_cast<uint32_t>(score);
+// A number that orders as descending score does.
+uint32_t OrderOf(float score) {
+  const auto bits = std::bit_cast<uint32_t>(score + 0.0f);  // of the two zeros the positive one
   const uint32_t ascending = bits & 0x80000000 ? ~bits : bits | 0x80000000;
-  return std::min(~ascending, kNoRank - 1);
+  return ~ascending;
 }
 
 }  // namespace
@@ -49,8 +49,9 @@ class SentencePieceBpe::Pairs final : public PairSource {
     const auto id = model_.FindPiece(piece);
     if (!id) return {};
     if (model_.pieces_.types[*id] == PieceType::kUnused) joints_[piece] = middle - begin;
-    return {RankOf(model_.pieces_.scores[*id]), *id};
+    return {model_.ranks_[*id], *id};
   }
+  uint32_t ranks() const override { return model_.vocabulary_.size(); }
 
   std::string_view word() const { return word_; }
   // Size of the left part that `piece` was joined from last; nullopt if it never was.
@@ -71,15 +72,30 @@ SentencePieceBpe::SentencePieceBpe(Vocabulary vocabulary, ScoredPieces pieces)
   pieces_.scores.resize(vocabulary_.size(), 0.0f);
   pieces_.types.resize(vocabulary_.size(), PieceType::kNormal);
   if (pieces_.byte_fallback) byte_ids_ = ByteFallbackIds(vocabulary_);
+  RankPieces();
   std::fill(std::begin(cut_before_space_), std::end(cut_before_space_), true);
   for (uint32_t id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.Piece(id);
+    has_unused_ = has_unused_ || pieces_.types[id] == PieceType::kUnused;
     if (pieces_.types[id] == PieceType::kUserDefined) user_defined_.Insert(EscapeSpaces(piece), id);
     for (size_t at = piece.find(kSpaceMark, 1); at != std::string_view::npos;
          at = piece.find(kSpaceMark, at + 1)) {
       if (at >= kSpaceMark.size() && piece.substr(at - kSpaceMark.size(), kSpaceMark.size()) == kSpaceMark) continue;
       cut_before_space_[static_cast<unsigned char>(piece[at - 1])] = false;
     }
+  }
+}
+
+void SentencePieceBpe::RankPieces() {
+  std::vector<uint64_t> order(vocabulary_.size());
+  for (uint32_t id = 0; id < order.size(); ++id) order[id] = uint64_t{OrderOf(pieces_.scores[id])} << 32 | id;
+  // Files list their pieces in this order for the most part.
+  if (!std::is_sorted(order.begin(), order.end())) std::sort(order.begin(), order.end());
+  ranks_.resize(order.size());
+  uint32_t rank = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && order[i] >> 32 != order[i - 1] >> 32) ++rank;
+    ranks_[static_cast<uint32_t>(order[i])] = rank;
   }
 }
 
@@ -103,21 +119,25 @@ void SentencePieceBpe::SplitAtSpaces(std::string_view text, std::vector<uint32_t
   ends.push_back(static_cast<uint32_t>(text.size()));
 }
 
-void SentencePieceBpe::AppendSymbols(std::string_view word, Symbols& symbols) const {
-  for (size_t i = 0; i < word.size();) {
-    const auto begin = static_cast<uint32_t>(i);
-    if (user_defined_.Begins(static_cast<unsigned char>(word[i]))) {
-      const auto match = user_defined_.Longest(word.substr(i));
-      if (match.length > 0) {
-        symbols.push_back(kFrozen | match.value, begin);
-        i += match.length;
-        continue;
-      }
+// The characters and user-defined pieces of a word.
+class SentencePieceBpe::Characters final : public SymbolSource {
+ public:
+  Characters(const ByteTrie& user_defined, std::string_view word) : user_defined_(user_defined), word_(word) {}
+  uint32_t Read(uint32_t begin, size_t count, Symbols& symbols) const override {
+    size_t i = begin;
+    for (; i < word_.size() && count > 0; --count) {
+      const auto lead = static_cast<unsigned char>(word_[i]);
+      const auto match = user_defined_.Begins(lead) ? user_defined_.Longest(word_.substr(i)) : ByteTrie::Match{};
+      symbols.push_back(match.length > 0 ? kFrozen | match.value : 0, static_cast<uint32_t>(i));
+      i += match.length > 0 ? match.length : unicode::SequenceLength(lead);
     }
-    symbols.push_back(0, begin);
-    i += unicode::SequenceLength(static_cast<unsigned char>(word[i]));
+    return static_cast<uint32_t>(i);
   }
-}
+
+ private:
+  const ByteTrie& user_defined_;
+  std::string_view word_;
+};
 
 void SentencePieceBpe::Emit(const Pairs& pairs, uint32_t begin, uint32_t end, uint32_t offset,
                             TokenSink& sink) const {
@@ -148,11 +168,11 @@ void SentencePieceBpe::Emit(const Pairs& pairs, uint32_t begin, uint32_t end, ui
 void SentencePieceBpe::EncodeWord(std::string_view word, uint32_t offset, TokenSink& sink,
                                   EncodeScratch& scratch) const {
   Symbols& symbols = scratch.symbols;
-  symbols.clear();
-  AppendSymbols(word, symbols);
   const auto size = static_cast<uint32_t>(word.size());
   Pairs pairs(*this, word);
-  MergeAll(pairs, symbols, size, scratch.merge);
+  // How an unused piece came about last hangs on the order of all merges.
+  const size_t window = has_unused_ ? word.size() : kMergeWindow;
+  MergeInWindows(pairs, Characters(user_defined_, word), size, window, symbols, scratch.merge);
   const int32_t unk = pieces_.unk_id ? static_cast<int32_t>(*pieces_.unk_id) : -1;
   const bool fuse = !pieces_.byte_fallback && pieces_.unk_id;
   for (size_t i = 0; i < symbols.size(); ++i) {

@@ -44,11 +44,12 @@ class SentencePieceBpe final : public TokenModel {
 
  private:
   class Pairs;
+  class Characters;
+  void RankPieces();
   void SplitAtSpaces(std::string_view text, std::vector<uint32_t>& ends) const;
   // Adds the tokens of `word`, which begins at byte `offset` of the text.
   void EncodeWord(std::string_view word, uint32_t offset, TokenSink& sink,
                   EncodeScratch& scratch) const;
-  void AppendSymbols(std::string_view word, Symbols& symbols) const;
   // Adds what the symbol [begin, end) of the word becomes; takes unused pieces apart again.
   void Emit(const Pairs& pairs, uint32_t begin, uint32_t end, uint32_t offset,
             TokenSink& sink) const;
@@ -56,6 +57,8 @@ class SentencePieceBpe final : public TokenModel {
   std::optional<uint32_t> FindPiece(std::string_view piece) const;
 
   ScoredPieces pieces_;
+  std::vector<uint32_t> ranks_;  // one an id: the place of its score among all scores, the highest first
+  bool has_unused_ = false;
   ByteTrie user_defined_;
   std::vector<std::optional<uint32_t>> byte_ids_;
   // No piece has a space mark right after this byte: text can be cut there.

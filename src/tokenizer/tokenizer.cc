@@ -30,6 +30,9 @@ class ScratchLoan {
     }
   }
   ~ScratchLoan() {
+    // What a huge word needed is not kept.
+    constexpr size_t kKept = size_t{1} << 22;
+    if (std::max(scratch_->symbols.ids.capacity(), scratch_->part_ids.capacity()) > kKept) return;
     const std::lock_guard lock(parts_.scratch_mutex);
     parts_.scratch.push_back(std::move(scratch_));
   }

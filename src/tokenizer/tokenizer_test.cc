@@ -6,8 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -165,31 +167,42 @@ TEST(Splitter, EveryPreNameCompilesAndCoversTheText) {
   EXPECT_EQ(FindPreName("no-such-name"), nullptr);
 }
 
-// Random merges over a small alphabet, each part made before.
-MergeTable RandomMerges(std::mt19937& random, uint32_t count) {
+// Random merges over a small alphabet; each ranks after those that make its parts, or as it comes.
+MergeTable RandomMerges(std::mt19937& random, uint32_t count, bool ordered) {
+  std::vector<uint32_t> ranks(count);
+  std::iota(ranks.begin(), ranks.end(), 0u);
+  if (!ordered) std::shuffle(ranks.begin(), ranks.end(), random);
   MergeTable table;
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t made = 3 + i;
-    const uint32_t left = random() % made;
-    const uint32_t right = random() % made;
-    if (table.Find(left, right).rank == kNoRank) table.Insert(left, right, {i, made});
+    // Parts of a few of the first symbols mostly, so that long tokens come about.
+    const uint32_t left = random() % 4 == 0 ? random() % made : random() % std::min(made, 8u);
+    const uint32_t right = random() % 4 == 0 ? random() % made : random() % std::min(made, 8u);
+    if (table.Find(left, right).rank == kNoRank) table.Insert(left, right, {ranks[i], made});
   }
   return table;
 }
 
+// Few of them different, or one in a row for long.
 Symbols RandomSymbols(std::mt19937& random, uint32_t count) {
   Symbols symbols;
-  for (uint32_t i = 0; i < count; ++i) symbols.push_back(random() % 3, i);
+  const uint32_t changes = 1 + random() % 40;
+  uint32_t symbol = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (random() % changes == 0) symbol = random() % 3;
+    symbols.push_back(symbol, i);
+  }
   return symbols;
 }
 
 // By the definition: the lowest rank, the leftmost, until none is left.
-void MergeByDefinition(const MergeTable& table, Symbols& symbols) {
+template <typename Find>
+void MergeByDefinition(const Find& find, Symbols& symbols) {
   while (true) {
     Merge best;
     size_t at = 0;
     for (size_t i = 0; i + 1 < symbols.size(); ++i) {
-      const Merge merge = table.Find(symbols.ids[i], symbols.ids[i + 1]);
+      const Merge merge = find(symbols.ids[i], symbols.ids[i + 1]);
       if (merge.rank < best.rank) best = merge, at = i;
     }
     if (best.rank == kNoRank) return;
@@ -199,21 +212,72 @@ void MergeByDefinition(const MergeTable& table, Symbols& symbols) {
   }
 }
 
-TEST(Merge, ScanHeapAndWindowsEqualTheDefinition) {
+// Merges of which several have one rank, as pieces of one score have.
+class TiedPairs final : public PairSource {
+ public:
+  TiedPairs(const MergeTable& table, uint32_t tied) : table_(table), tied_(tied) {}
+  Merge Pair(uint32_t left, uint32_t right, uint32_t, uint32_t, uint32_t) override {
+    Merge merge = table_.Find(left, right);
+    if (merge.rank != kNoRank) merge.rank /= tied_;
+    return merge;
+  }
+  uint32_t ranks() const override { return table_.ranks(); }
+
+ private:
+  const MergeTable& table_;
+  uint32_t tied_;
+};
+
+class AllSymbols final : public SymbolSource {
+ public:
+  explicit AllSymbols(const Symbols& symbols) : symbols_(symbols) {}
+  uint32_t Read(uint32_t begin, size_t count, Symbols& out) const override {
+    const auto end = static_cast<uint32_t>(std::min(symbols_.size(), begin + count));
+    for (uint32_t i = begin; i < end; ++i) out.push_back(symbols_.ids[i], i);
+    return end;
+  }
+
+ private:
+  const Symbols& symbols_;
+};
+
+TEST(Merge, ScanListsAndWindowsEqualTheDefinition) {
   std::mt19937 random(10);
   MergeScratch scratch;
-  for (int round = 0; round < 300; ++round) {
-    const MergeTable table = RandomMerges(random, 1 + random() % 60);
+  for (int round = 0; round < 1000; ++round) {
+    const MergeTable table = RandomMerges(random, 1 + random() % 60, round % 2 == 0);
     const uint32_t count = 1 + random() % 600;
     const Symbols symbols = RandomSymbols(random, count);
     Symbols expected = symbols;
-    MergeByDefinition(table, expected);
+    MergeByDefinition([&](uint32_t left, uint32_t right) { return table.Find(left, right); }, expected);
     Symbols whole = symbols;
     MergeAll(table, whole, count, scratch);
     ASSERT_EQ(whole.ids, expected.ids);
     ASSERT_EQ(whole.begins, expected.begins);
-    Symbols windows = symbols;
-    MergeInWindows(table, windows, count, 40, scratch);
+    for (const size_t window : {8, 40, 200}) {
+      Symbols windows = symbols;
+      MergeInWindows(table, windows, window, scratch);
+      ASSERT_EQ(windows.ids, expected.ids) << "round " << round << ", window " << window;
+      ASSERT_EQ(windows.begins, expected.begins);
+    }
+  }
+}
+
+TEST(Merge, TiedRanksMergeFromTheLeft) {
+  std::mt19937 random(11);
+  MergeScratch scratch;
+  for (int round = 0; round < 500; ++round) {
+    const MergeTable table = RandomMerges(random, 1 + random() % 60, round % 2 == 0);
+    const uint32_t count = 1 + random() % 600;
+    const Symbols symbols = RandomSymbols(random, count);
+    TiedPairs pairs(table, 2 + random() % 60);
+    Symbols expected = symbols;
+    MergeByDefinition([&](uint32_t left, uint32_t right) { return pairs.Pair(left, right, 0, 0, 0); }, expected);
+    Symbols whole = symbols;
+    MergeAll(pairs, whole, count, scratch);
+    ASSERT_EQ(whole.ids, expected.ids);
+    Symbols windows;
+    MergeInWindows(pairs, AllSymbols(symbols), count, 24, windows, scratch);
     ASSERT_EQ(windows.ids, expected.ids) << "round " << round;
     ASSERT_EQ(windows.begins, expected.begins);
   }
@@ -241,7 +305,7 @@ TEST(Hostile, LongRunsTakeLinearTime) {
           "model":{"type":"BPE","vocab":{"a":0,"aa":1,"aaaa":2,"Ġ":3,"ĠĠ":4},"merges":["a a","aa aa","Ġ Ġ"]}})";
   const auto tokenizer = Tokenizer::FromJsonText(json, "test.json");
   // Twice the text may cost more than twice the time where caches end, but not four times and more.
-  for (const char* unit : {"a", " ", "\xCC\x81\xCC\xA3"}) {
+  for (const char* unit : {"a", "ab", " ", "\xCC\x81\xCC\xA3"}) {
     std::string text;
     while (text.size() < 2'000'000) text += unit;
     const std::string half = text.substr(0, text.size() / 8);
