@@ -30,6 +30,10 @@ constexpr double kF32Rounding = 0x1p-22;
 constexpr double kPeakMargin = 6.0;              // largest single error over the RMS error of its 32
 constexpr double kBlockMargin = 3.5;             // RMS error of 32 elements over what storing causes
 constexpr double kPlainRatio = 2.2;              // truncation doubles the error of rounding
+// A quantiser's errors are nearly orthogonal to the values: what they move the slope of B over A by is of the order of
+// their square, and chance, in which large values count.
+constexpr double kSlopeBias = 2.0;               // times the squared relative error
+constexpr double kSlopeChance = 6.0;             // standard deviations
 
 // Mean error over that of this project's encoder.
 double RatioLimit(DType dtype) {
@@ -71,33 +75,37 @@ Spec SpecOf(const WeightValues& a, const WeightValues& b) {
 
 using Errors = std::array<double, kChunk>;  // squared, per element
 
-// Squared errors of storing `values` (one run) as `dtype`; a run that cannot be encoded by itself gets its
-// type's typical error everywhere.
-Errors StorageErrors(DType dtype, std::span<const float> values) {
-  Errors out{};
-  double square = 0, top = 0;
-  for (const float v : values) {
-    square += static_cast<double>(v) * v;
-    top = std::max(top, std::abs(static_cast<double>(v)));
-  }
+// `values` (one run) after storing them as `dtype`; nullopt where a run cannot be encoded by itself.
+std::optional<std::vector<float>> Stored(DType dtype, std::span<const float> values) {
   const auto count = static_cast<int64_t>(values.size());
   const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{1, count});
-  if (CanEncode(dtype) && bytes && count % InfoOf(dtype).block_elems == 0 && dtype != DType::kAprQ8 && std::isfinite(square)) {
-    try {
-      std::vector<std::byte> encoded(*bytes);
-      EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());
-      std::vector<float> decoded(values.size());
-      DecodeTensor({dtype, Shape{1, count}, encoded}, decoded);
-      for (size_t i = 0; i < values.size(); ++i) {
-        const double d = static_cast<double>(decoded[i]) - values[i];
-        out[i] = d * d;
-      }
-      return out;
-    } catch (const Error&) {  // beyond the range of the type's scales
-    }
+  if (!CanEncode(dtype) || !bytes || count % InfoOf(dtype).block_elems != 0 || dtype == DType::kAprQ8) return std::nullopt;
+  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); })) return std::nullopt;
+  try {
+    std::vector<std::byte> encoded(*bytes);
+    EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());
+    std::vector<float> decoded(values.size());
+    DecodeTensor({dtype, Shape{1, count}, encoded}, decoded);
+    return decoded;
+  } catch (const Error&) {  // beyond the range of the type's scales
+    return std::nullopt;
   }
+}
+
+// Squared errors of storing `values` (one run) as `dtype`; the type's typical error everywhere where that cannot be tried.
+Errors StorageErrors(DType dtype, std::span<const float> values) {
+  Errors out{};
+  if (const auto decoded = Stored(dtype, values)) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double d = static_cast<double>((*decoded)[i]) - values[i];
+      out[i] = d * d;
+    }
+    return out;
+  }
+  double square = 0;
+  for (const float v : values) square += static_cast<double>(v) * v;
   const double typical = TypicalRelativeError(dtype);
-  std::fill(out.begin(), out.end(), typical * typical * square / static_cast<double>(std::max<int64_t>(count, 1)));
+  std::fill(out.begin(), out.end(), typical * typical * square / static_cast<double>(std::max<size_t>(values.size(), 1)));
   return out;
 }
 
@@ -129,6 +137,7 @@ class StorageJudge {
     if (!spec_.plain) tensor_level_ = TensorLevel();
     FindBad();
     Ratio();
+    if (!spec_.plain) Slope();
     out_.explained = out_.bad_count == 0 && out_.mean_explained;
     return std::move(out_);
   }
@@ -315,6 +324,41 @@ class StorageJudge {
     out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : INFINITY;
     out_.mean_explained = !sample.empty() && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
     if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? INFINITY : out_.ratio;
+  }
+
+  // What storing the values of each side as the other's type with this project's encoder moves the slope, over a sample:
+  // equal values all err alike.
+  double OwnSlopes() const {
+    double out = 0;
+    for (const auto& [from, to] : {std::pair{&a_, &b_}, std::pair{&b_, &a_}}) {
+      if (!IsQuantized(to->dtype)) continue;
+      double dot = 0, square = 0;
+      for (int64_t c = 0; c < out_.chunks; c += std::max<int64_t>(1, out_.chunks / kSampleChunks)) {
+        const std::vector<float> x = from->Range(c * kChunk, CountOf(c));
+        const auto y = Stored(to->dtype, x);
+        for (size_t i = 0; y && i < x.size(); ++i) {
+          dot += (static_cast<double>((*y)[i]) - x[i]) * x[i];
+          square += static_cast<double>(x[i]) * x[i];
+        }
+      }
+      out += square > 0 ? std::abs(dot) / square : TypicalRelativeError(to->dtype);
+    }
+    return out;
+  }
+
+  // A factor of the whole tensor that is too small to show in the size of the errors.
+  void Slope() {
+    const ElementDiff& d = out_.diff;
+    if (d.sum_aa <= 0) return;
+    out_.slope = d.sum_ab / d.sum_aa;
+    double variance = 0;
+    for (const ChunkStatistics& c : statistics_) variance += static_cast<double>(c.sq) * c.max_a * c.max_a;
+    const double chance = std::sqrt(variance) / d.sum_aa;
+    const double off = std::abs(out_.slope - 1);
+    const double apart = std::max(d.nmse() - off * off, 0.0);  // what no factor removes
+    const double limit = kSlopeBias * apart + kSlopeChance * chance + spec_.kappa + kF32Rounding;
+    out_.slope_explained = d.has_nonfinite_difference() || off <= limit || off <= limit + kSlopeBias * OwnSlopes();
+    out_.mean_explained = out_.mean_explained && out_.slope_explained;
   }
 
   const WeightValues& a_;

@@ -27,7 +27,9 @@ struct StorageJudgement {
   // 0 where nothing differs; infinite where nothing may differ and something does.
   double ratio = 0;
   double ratio_limit = 0;
-  bool mean_explained = false;  // ratio <= ratio_limit: if not explained, single places are at fault
+  double slope = 1;            // of b over a, by least squares over the whole tensor
+  bool slope_explained = true;  // no farther from 1 than storing in quantised types moves it
+  bool mean_explained = false;  // ratio <= ratio_limit and the slope is: if not explained, single places are at fault
   double expected_rmse = 0;    // scaled from the sample to the whole
   double kappa = 0;            // of plain floats: relative error of an element
   int64_t chunks = 0;

@@ -49,6 +49,8 @@ void JudgeRow(WeightRow& row, const WeightPair& pair, ThreadPool& pool) {
   } else if (judged.mean_explained) {
     row.explanation = fmt::format("{}: as close as the types allow but for {} of {} runs of 256 elements: {} against {}", types,
                                   judged.bad_count, judged.chunks, row.diff.a_at_max, row.diff.b_at_max);
+  } else if (!judged.slope_explained && judged.ratio <= judged.ratio_limit) {
+    row.explanation = fmt::format("{}: {:.2f} x the error these types must have, but B is {:.4g} x A on the whole, which storing does not explain", types, row.ratio, judged.slope);
   } else {
     row.ratio = row.expected_rmse > 0 ? row.diff.rmse() / row.expected_rmse : kUnbounded;
     row.explanation = std::isinf(row.ratio) ? fmt::format("{}: nothing may differ, yet {} of {} elements do", types, row.diff.count - row.diff.identical, row.diff.count)

@@ -64,8 +64,9 @@ void TryWhole(const Subject& s, Trials& trials) {
   if (d.sum_aa == 0 || s.it().a.view.shape.num_elements() < 4) return;
   const double scale = d.sum_ab / d.sum_aa;
   if (std::abs(scale - 1) < 1e-7 || scale == 0) return;
-  // Of noise, too, some factor is the best; a scaled tensor is one whose factor is most of the difference.
-  if ((scale - 1) * (scale - 1) < 0.5 * d.nmse()) return;
+  // Of noise, too, some factor is the best; a scaled tensor is one whose factor is most of the difference, or more than
+  // storing can make.
+  if (s.judged->slope_explained && (scale - 1) * (scale - 1) < 0.5 * d.nmse()) return;
   const auto values = Load(s.it().a);
   for (float& v : *values) v = static_cast<float>(v * scale);
   const std::string factor = fmt::format("{:.6g}", scale), alike = fmt::format("{:.3g}", scale);  // storage rounds it differently

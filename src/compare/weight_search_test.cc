@@ -381,6 +381,26 @@ TEST(WeightSearch, BlockScalesOfQuantisedTypes) {
   }
 }
 
+// A factor that hides in the size of a coarse type's errors shows in their direction.
+TEST(WeightSearch, SmallFactorsOfQuantisedTensors) {
+  const Shape shape{128, 512};
+  for (const Kind kind : {Kind::kGaussian, Kind::kHeavyTail, Kind::kUniform}) {
+    const std::vector<float> values = Values(kind, 128, 512, 4);
+    for (const auto& [dtype, factor] : {std::pair{DType::kQ8_0, 1.004f}, {DType::kQ6_K, 0.985f}, {DType::kQ5_0, 1.02f}, {DType::kQ4_K, 0.96f}, {DType::kQ4_0, 1.06f},
+                                        {DType::kIQ4_NL, 0.955f}, {DType::kQ3_K, 1.3f}}) {
+      std::vector<float> scaled = values;
+      for (float& v : scaled) v *= factor;
+      WeightPairs pairs;
+      pairs.pairs.push_back({"w", "w", "w", Own(values, shape), Own(scaled, shape, dtype), {}});
+      const StorageJudgement judged = Judged(pairs.pairs[0].a, pairs.pairs[0].b);
+      EXPECT_FALSE(judged.explained) << NameOf(dtype) << ": slope " << judged.slope;
+      const WeightExplanation why = WeightSearch(pairs, Pool()).Explain(0, &judged);
+      EXPECT_EQ(why.cause, "scaled_tensor") << NameOf(dtype) << ": " << why.detail;
+      EXPECT_NEAR(why.b.is_number() ? why.b.get<double>() : 0, factor, 0.06) << NameOf(dtype);
+    }
+  }
+}
+
 TEST(WeightSearch, MissingExtraAndWrongShapes) {
   {
     const auto pair = Open("qwen2");
