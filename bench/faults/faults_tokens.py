@@ -106,12 +106,6 @@ def fewer_merges(t):
     t["model"]["merges"] = t["model"]["merges"][: len(t["model"]["merges"]) // 2]
 
 
-def digits_together(t):
-    """Splits a run of digits as one word, where the model splits every digit: \\p{N} against \\p{N}+ ."""
-    pattern = t["pre_tokenizer"]["pretokenizers"][0]["pattern"]
-    pattern["Regex"] = pattern["Regex"].replace(r"\p{N}|", r"\p{N}+|")
-
-
 def words_with_marks(t):
     t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\S+|\s+"
 
@@ -164,7 +158,6 @@ FAULTS = [
     Fault("merges-reversed", CHAT, f"{LLAMA}#6944", tokenizer(reverse_merges), ["merges"], []),
     Fault("merges-halved", SPM, f"{LLAMA}#6944", tokenizer(fewer_merges), ["merges"], []),
     Fault("merges-gguf", CHAT, f"{LLAMA}#6944", lambda f: f.meta.update({"tokenizer.ggml.merges": f.meta["tokenizer.ggml.merges"][:60]}), ["merges"], [], gguf=True),
-    Fault("pretokenizer-digits", CHAT, f"{LLAMA}#6944", tokenizer(digits_together), ["pretokenizer"], []),
     Fault("pretokenizer-words", CHAT, f"{LLAMA}#6944", tokenizer(words_with_marks), ["pretokenizer"], []),
     Fault("pretokenizer-gguf", CHAT, f"{LLAMA}#6944", meta(ggml__pre="gpt-2"), ["pretokenizer"], ["tokenizer.ggml.pre", "pre_tokenizer"], gguf=True),
     Fault("pretokenizer-gguf-default", CHAT, f"{LLAMA}#6944", meta(ggml__pre="default"), ["pretokenizer"], ["tokenizer.ggml.pre", "pre_tokenizer"], gguf=True, args=""),

@@ -76,6 +76,8 @@ struct Bisection {
 Side OpenSide(const std::string& given);
 // Configuration, slots and tokenizer of a side whose file is open (again, after the file was replaced).
 void ResolveSide(Side& side);
+// Binds its tensors as its configuration and architecture now say; `factors`: takes those of its rope from them, too.
+void BindAnew(Side& side, bool factors);
 SideSummary Summarize(const Side& side);
 // One architecture, or two names of the same computation: GGUF has one for both.
 bool SameFamily(const Side& a, const Side& b);

@@ -41,15 +41,9 @@ std::string KeyOf(const ConfigField& field, const ModelConfig& a, const ModelCon
   return field.key;
 }
 
-// B with its configuration as it stands now: tensors bound anew, shapes and row orders may follow from it.
-void Rebind(Side& side) {
-  side.slot_problem.reset();
-  try {
-    side.slots = BindSlots(*side.file, *side.architecture, side.config);
-  } catch (const Error& e) {
-    side.slot_problem = e;
-  }
-}
+// B with its configuration as it stands now: tensors bound anew, shapes and row orders may follow from it. Factors of
+// its rope that could not be read before are, now.
+void Rebind(Side& side) { BindAnew(side, side.slot_problem.has_value()); }
 
 // The same model with every constant at another value: where one of them first matters, whatever B says.
 ModelConfig Otherwise(ModelConfig c) {

@@ -18,6 +18,7 @@
 #include "compare/bisect/weight_effect.h"
 #include "generate/session.h"
 #include "generate/trace.h"
+#include "model/export_model.h"
 #include "op/context.h"
 
 namespace apr::bisect {
@@ -209,6 +210,27 @@ TEST_F(BisectInputs, ASettingThatCannotBeIsPlacedWhereItWouldMatter) {
   EXPECT_EQ(report.findings[0].cause->name, "kv_head_count");
   EXPECT_EQ(report.findings[0].first.stage, "qkv_matmul");
   EXPECT_EQ(report.findings[0].first.layer, 0);
+}
+
+// Factors of the rope that lie in tensors are read once the tensors have their places.
+TEST_F(BisectInputs, HeadsThatFitNoTensorOfAModelWithRopeFactors) {
+  const std::string a = ModelPath("phi3-partial-longrope"), b = Path("b.gguf");
+  ExportGguf(Model::Load(ModelFile::Open(a)), {.out = b});
+  std::fstream file(b, std::ios::binary | std::ios::in | std::ios::out);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {}), key = "phi3.attention.head_count_kv";
+  const size_t at = bytes.find(key);
+  ASSERT_NE(at, std::string::npos);
+  const auto heads = static_cast<char>(OpenSide(a).config.num_heads);
+  ASSERT_NE(bytes[at + key.size() + 4], heads);
+  file.seekp(static_cast<std::streamoff>(at + key.size() + 4));  // after the value's type
+  file.put(heads);
+  file.close();
+  const Report report = Judged(a, b);
+  ASSERT_EQ(report.verdict, Verdict::kDifferent);
+  ASSERT_EQ(report.findings.size(), 1u);
+  ASSERT_TRUE(report.findings[0].cause);
+  EXPECT_EQ(report.findings[0].cause->name, "kv_head_count");
+  EXPECT_EQ(report.findings[0].first.stage, "qkv_matmul");
 }
 
 TEST_F(BisectInputs, WhatIsNoModelIsRefused) {

@@ -86,6 +86,25 @@ Side OpenSide(const std::string& given) {
   return side;
 }
 
+void BindAnew(Side& side, bool factors) {
+  const auto each_factors = [&](auto change) {
+    for (RopeSpec& rope : side.config.ropes) {
+      if (rope.table.scaling != "longrope") continue;
+      for (std::vector<double>* each : {&rope.table.factors, &rope.table.long_factors}) change(*each, std::vector<double>(static_cast<size_t>(rope.table.rotary_dim / 2), 1.0));
+    }
+  };
+  // Without its factors longrope turns as plain rope does (llama.cpp): what that changes is found by running it.
+  if (factors) each_factors([](std::vector<double>& each, const std::vector<double>& plain) { if (each == plain) each.clear(); });
+  side.slot_problem.reset();
+  try {
+    side.slots = BindSlots(*side.file, *side.architecture, side.config);
+    if (factors) ApplyRopeFactorTensors(side.slots, side.config);
+  } catch (const Error& e) {
+    side.slot_problem = e;
+  }
+  each_factors([](std::vector<double>& each, std::vector<double> plain) { if (each.empty()) each = std::move(plain); });
+}
+
 void ResolveSide(Side& side) {
   side.config_problem.reset();
   side.slot_problem.reset();
@@ -96,22 +115,7 @@ void ResolveSide(Side& side) {
   } catch (const Error& e) {
     side.config_problem = e;
   }
-  if (side.architecture != nullptr) {
-    try {
-      side.slots = BindSlots(*side.file, *side.architecture, side.config);
-      ApplyRopeFactorTensors(side.slots, side.config);
-      // Without its factors longrope turns as plain rope does (llama.cpp): what that changes is found by running it.
-      for (RopeSpec& rope : side.config.ropes) {
-        const auto pairs = static_cast<size_t>(rope.table.rotary_dim / 2);
-        if (rope.table.scaling != "longrope") continue;
-        for (std::vector<double>* factors : {&rope.table.factors, &rope.table.long_factors}) {
-          if (factors->empty()) factors->assign(pairs, 1.0);
-        }
-      }
-    } catch (const Error& e) {
-      side.slot_problem = e;
-    }
-  }
+  if (side.architecture != nullptr) BindAnew(side, true);
   try {
     side.tokenizer = Tokenizer::FromModelFile(*side.file);
   } catch (const Error& e) {
