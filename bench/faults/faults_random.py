@@ -402,8 +402,8 @@ def eps(d):
 
 
 def activation(d):
-    key = has(d.model.config, "hidden_activation", "hidden_act", "activation_function")
-    if d.kind == "gpt_oss":
+    key = models.activation_key(d.model.config)
+    if d.kind == "gpt_oss" or key is None:
         raise LookupError
     old = d.model.config[key]
     others = [a for a in ("silu", "relu", "gelu", "gelu_pytorch_tanh") if a != old and not (old == "gelu_new" and "tanh" in a) and not (old in ("gelu", "gelu_fast") and "gemma" in d.kind)]

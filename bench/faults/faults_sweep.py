@@ -175,7 +175,7 @@ def _eps(rng, config):
 
 
 def _activation(rng, config):
-    key = next((k for k in ("hidden_activation", "hidden_act", "activation_function") if config.get(k)), None)
+    key = models.activation_key(config)
     if key is None or config["model_type"] in ("gpt_oss",):
         return None
     config[key] = str(rng.choice([a for a in ("silu", "relu", "gelu", "gelu_pytorch_tanh") if a != config[key] and not (config[key] == "gelu_new" and "tanh" in a)]))

@@ -33,6 +33,12 @@ def folder(name):
     return None
 
 
+def activation_key(config):
+    """The key that transformers reads: Gemma has both, and only its successors read the other one."""
+    names = ("hidden_act",) if config.get("model_type") == "gemma" else ("hidden_activation", "hidden_act", "activation_function")
+    return next((k for k in names if config.get(k)), None)
+
+
 class Model:
     """config.json, tensors and the other files of a model folder."""
 

@@ -82,7 +82,7 @@ def eps(d):
 
 
 def activation(d):
-    key = next((k for k in ("hidden_activation", "hidden_act", "activation_function") if d.model.config.get(k)), None)
+    key = models.activation_key(d.model.config)
     refuse(d.kind == "gpt_oss" or key is None)
     new = d.pick(*[a for a in ("silu", "relu", "gelu", "gelu_pytorch_tanh") if a != d.model.config[key] and not ("gelu" in d.model.config[key] and "tanh" in a)])
     moe = d.model.config.get("num_experts_per_tok")

@@ -3,6 +3,7 @@
 As faults_random.py, whose Draw these recipes use; a row of reference/field-needs that it leaves out is here."""
 
 import json
+import math
 import re
 
 import torch
@@ -219,11 +220,20 @@ def lost(cause, keys, stage, layer):
     return recipe
 
 
+def yarn_start(d, beta):
+    """The pair from which on YaRN interpolates (equation 14 of its paper): short heads have the same for many betas."""
+    dim, rope = d.model.head_dim, d.model.rope()
+    base, length = rope["rope_theta"], rope.get("original_max_position_embeddings") or d.model.config["max_position_embeddings"]
+    return max(math.floor(dim * math.log(length / (beta * 2 * math.pi)) / (2 * math.log(base))), 0)
+
+
 def scaling(field, kinds, change, **more):
     def recipe(d):
         rope = d.model.rope()
         refuse(rope.get("rope_type") not in kinds or "sliding_attention" in rope or d.kind in LATENT and field != "factor")
-        d.model.set_rope(**{field: change(d, rope)})
+        value = change(d, rope)
+        refuse(field == "beta_fast" and yarn_start(d, value) == yarn_start(d, rope.get("beta_fast") or 32))
+        d.model.set_rope(**{field: value})
         d.expect = {"stage": ["q_post_rope"], "layer": [0]} | more
 
     return recipe

@@ -101,6 +101,7 @@ def overflowing(d):
     """Values beyond f16 in a product whose results the engine keeps in f16."""
     name, stage, layer = product(d, ("ffn_out", "ffn_up", "attn_out"))
     refuse(name + ".bias" in d.model.tensors)
+    refuse(d.model.tensors[name + ".weight"].dtype == torch.float16)
     d.model.edit(name + ".weight", lambda t: t * 4e5)
     d.trusted = True
     return Plan(stage, (layer,), inside=(output_of(name, lambda x: x.half().float()),))

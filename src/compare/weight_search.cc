@@ -52,7 +52,11 @@ void TryOffsets(const Subject& s, Trials& trials) {
               .fix = offset > 0 ? "subtract what was added to the norm weights" : "add 1 to the norm weights once", .a = 0, .b = offset,
               .values = Changed(moved, s.it().a.rows(), s.it().a.cols(), s.it().a), .rank = 1};
   c.values.shift = std::abs(offset) + std::abs(s.it().a.add);
-  trials.Try(std::move(c));
+  if (trials.Try(c)) return;
+  for (const DType narrow : {DType::kF16, DType::kBF16}) {  // added in a narrow type, stored in a wider one
+    c.values.dtype = narrow;
+    if (trials.Try(c)) return;
+  }
 }
 
 std::shared_ptr<std::vector<float>> Transpose(const std::vector<float>& values, int64_t rows, int64_t cols) {

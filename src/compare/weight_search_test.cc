@@ -123,6 +123,13 @@ TEST(StorageFloor, RoundingOfF32IsNoDifferenceAndMoreIs) {
   EXPECT_FALSE(Judged(Own({}, Shape{0, 4}), Own({}, Shape{0, 4})).explained) << "nothing compared";
 }
 
+float RoundedTo(DType dtype, float value) {
+  std::byte bytes[4];
+  EncodeRows(dtype, &value, 1, 1, nullptr, bytes);
+  DecodeTensor({dtype, Shape{1, 1}, std::span(bytes).first(InfoOf(dtype).block_bytes)}, std::span(&value, 1));
+  return value;
+}
+
 // ---- causes, planted into the tiny models ----
 
 struct Pair {
@@ -226,6 +233,12 @@ TEST(WeightSearch, NormOffsets) {
   const auto pair = Open("gemma3");
   Alter(pair->B(Slot::kFinalNorm), [&](std::vector<float>& v, int64_t, int64_t) { for (float& x : v) x += 1; });
   ExpectOne(*pair, "norm_offset", "model.norm.weight", "the last norm alone");
+  const auto rounded = Open("gemma3");
+  Alter(rounded->B(Slot::kFinalNorm), [&](std::vector<float>& v, int64_t, int64_t) {
+    for (float& x : v) x = RoundedTo(DType::kBF16, x - 1);
+  });
+  ASSERT_EQ(Faults(*rounded).size(), 1u);
+  EXPECT_EQ(Faults(*rounded)[0].front().why.cause, "norm_offset") << "in bf16";
 }
 
 TEST(WeightSearch, TransposedSwappedAndMoved) {

@@ -154,6 +154,15 @@ TEST_F(BisectInputs, NanEverywhereIsADifferenceAtTheFirstStage) {
   EXPECT_EQ(report.findings[0].first.layer, 0);
 }
 
+// A weight without a finite value spoils both sides alike: nothing behind it can be judged.
+TEST_F(BisectInputs, AWeightThatOverflowedLeavesNothingToJudge) {
+  const std::string a = Copy("llama", "a");
+  EditTensor(a, "model.layers.1.mlp.down_proj.weight", [](float, int64_t) { return INFINITY; });
+  const Report report = Judged(a, Capture(a, "stages"));
+  EXPECT_EQ(report.verdict, Verdict::kInconclusive);
+  EXPECT_NE(report.reason.find("layer-1/ffn_out"), std::string::npos) << report.reason;
+}
+
 TEST_F(BisectInputs, StagesOfAnotherModelsShapesAreADifference) {  // 24 wide, not 32
   const Report report = Judged(ModelPath("llama"), Capture("olmo2", "stages"));
   EXPECT_EQ(report.verdict, Verdict::kDifferent);

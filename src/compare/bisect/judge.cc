@@ -226,7 +226,8 @@ void Score(const ScoreInput& in, Judged& out) {
     }
   }
   if (sums.count == 0) {
-    out.why = "no element is read";
+    out.no_numbers = out.rows > 0 && in.skip.empty();
+    out.why = out.no_numbers ? "nothing is a number, neither expected nor recorded" : "no element is read";
     return;
   }
   out.compared = true;

@@ -22,6 +22,7 @@ struct Judged {
   int64_t row = -1;                // first row that is not explained; -1: none
   int64_t bad_rows = 0, rows = 0;
   double a = 0, b = 0;             // f64 and recorded values at `worst`
+  bool no_numbers = false;         // not compared: nothing is a number, neither expected nor recorded
   bool nonfinite = false;          // recorded NaN or infinity where f64 has a number
   std::vector<int64_t> coordinate; // of `worst`
   int64_t position = -1;           // token of `row`

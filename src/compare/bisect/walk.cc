@@ -76,6 +76,9 @@ void Walk::Visit(int index) {
     const RecordedStage* recorded = evaluator_.run().Find(stage.Path());
     if (recorded != nullptr && judged.wrong_size && !ExplainedByKnown(stage)) Fail(index, judged);
     else if (!judged.wrong_size) b_.Note(fmt::format("{} could not be computed: {}", stage.Path(), judged.why));
+    if (judged.no_numbers && b_.inconclusive.empty()) {
+      b_.inconclusive = fmt::format("from {} on nothing is a number, in A's own computation as in what was recorded: does a weight of A overflow?", stage.Path());
+    }
     return;
   }
   ++compared_;

@@ -424,6 +424,9 @@ TEST(Walk, NoNumbersAndTiesAreScored) {
   EXPECT_FALSE(expected.nonfinite);
   EXPECT_TRUE(both.compared);
   EXPECT_FALSE(both.fails());
+  const std::vector<double> none(12, NAN);
+  EXPECT_TRUE(score(none, none).no_numbers);
+  EXPECT_FALSE(score(none, none).compared);
   std::vector<double> two = ones;
   two[6] = two[9] = 1.5;
   EXPECT_EQ(score(ones, two).worst, 6);
