@@ -315,7 +315,7 @@ def fewer_layers(d):
 
 SETTINGS = (
     *((cause, lost(cause, keys, stage, layer)) for cause, keys, stage, layer in LOST),
-    ("rope_scaling", scaling("attention_factor", ("yarn",), lambda d, r: float(d.pick(1.0, 1.5, 2.0)))), ("rope_scaling", scaling("beta_fast", ("yarn",), lambda d, r: float(d.pick(2.0, 8.0)))),
+    ("rope_scaling", scaling("attention_factor", ("yarn",), lambda d, r: float(d.pick(1.0, 1.5, 2.0)))), ("rope_scaling", scaling("beta_fast", ("yarn",), lambda d, r: float(d.pick(1.5, 2.0)))),
     ("rope_scaling", scaling("original_max_position_embeddings", ("yarn", "llama3"), lambda d, r: r.get("original_max_position_embeddings", 64) * 4)),
     ("rope_scaling", scaling("low_freq_factor", ("llama3",), lambda d, r: r["low_freq_factor"] * 2)), ("rope_scaling", scaling("high_freq_factor", ("llama3",), lambda d, r: r["high_freq_factor"] * 3)),
     ("rope_scaling", scaling("rope_type", ("yarn", "llama3"), lambda d, r: "linear")), ("rope_scaling", scaling("factor", ("yarn", "dynamic", "linear", "llama3"), lambda d, r: r["factor"] * 1.5)),
