@@ -14,6 +14,7 @@
 #include "format/container_checks.h"
 #include "format/gguf_reader.h"
 #include "format/hub_cache.h"
+#include "format/packed_weights.h"
 #include "format/safetensors_reader.h"
 
 namespace apr {
@@ -74,6 +75,7 @@ void ReadConfig(ModelFileParts* parts, const std::string& folder) {
     throw Error(ErrorCode::kInvalidFormat, "is not a JSON object", {.file = path, .offset = 0});
   }
   parts->config = std::move(config);
+  if (auto warning = QuantizationWarning(*parts)) parts->warnings.push_back(std::move(*warning));
 }
 
 [[noreturn]] void RefuseUnknown(const MappedFile& file) {

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -15,12 +17,34 @@
 namespace apr {
 namespace {
 
+// The quantization_config; nullptr if there is none.
+const Json* Settings(const Json* config) {
+  if (config == nullptr) return nullptr;
+  const auto found = config->find("quantization_config");
+  return found != config->end() && found->is_object() ? &*found : nullptr;
+}
+
+std::string MethodOf(const Json& settings) {
+  const auto found = settings.find("quant_method");
+  return found != settings.end() && found->is_string() ? fmt::format("quant_method '{}'", found->get<std::string>()) : "no quant_method";
+}
+
+bool EndsInAny(std::string_view name, std::initializer_list<std::string_view> ends) {
+  return std::any_of(ends.begin(), ends.end(), [name](std::string_view end) { return name.ends_with(end); });
+}
+
+// A table of numbers that are no values: integers, or 8-bit floats (which have a scale somewhere). Masks and positions, which
+// older models store, are none.
+bool LooksPacked(const TensorInfo& info) {
+  const bool values = InfoOf(info.dtype).block_elems > 1 || info.dtype == DType::kF64 || info.dtype == DType::kF32 ||
+                      info.dtype == DType::kF16 || info.dtype == DType::kBF16 || info.dtype == DType::kBool;
+  return !values && info.shape.ndim() >= 2 && !EndsInAny(info.name, {"position_ids", ".bias", ".masked_bias"});
+}
+
 class Finder {
  public:
   explicit Finder(const ModelFile& file) : file_(file) {
-    if (file.config() == nullptr) return;
-    const auto found = file.config()->find("quantization_config");
-    if (found != file.config()->end() && found->is_object()) settings_ = &*found;
+    settings_ = Settings(file.config());
   }
 
   std::vector<PackedWeight> Find() {
@@ -164,6 +188,16 @@ void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out
 
 std::vector<PackedWeight> FindPackedWeights(const ModelFile& file) { return Finder(file).Find(); }
 
+std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts) {
+  const Json* settings = Settings(parts.config.get());
+  if (settings == nullptr) return std::nullopt;
+  for (const TensorInfo& info : parts.tensors) {
+    if (LooksPacked(info) || EndsInAny(info.name, {".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv"})) return std::nullopt;
+  }
+  return FileWarning{parts.path, fmt::format("the configuration speaks of quantised weights ({}), but they are stored plain: computed as they stand",
+                                             MethodOf(*settings)), "quantization_config"};
+}
+
 namespace {
 
 // The values of all `weights`, one after the other.
@@ -185,16 +219,29 @@ std::shared_ptr<const MappedFile> DecodeAll(const std::string& name, const std::
   });
 }
 
+void RefuseUnknownPacking(const ModelFile& file, const std::set<std::string_view>& known) {
+  const Json* settings = Settings(file.config());
+  if (settings == nullptr) return;
+  for (const TensorInfo& info : file.tensors()) {
+    if (!LooksPacked(info) || known.count(info.name) > 0) continue;
+    throw Error(ErrorCode::kModelLoad,
+                fmt::format("quantization_config: {} packs weights in a way that is not supported: this tensor holds {} {}", MethodOf(*settings),
+                            InfoOf(info.dtype).name, info.shape.ToString()),
+                {.file = file.path(), .tensor = info.name});
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file) {
   if (file->container() != Container::kSafetensors) return file;
   const std::vector<PackedWeight> weights = FindPackedWeights(*file);
-  if (weights.empty()) return file;
   std::set<std::string_view> parts;
+  for (const PackedWeight& weight : weights) parts.insert(weight.parts.begin(), weight.parts.end());
+  RefuseUnknownPacking(*file, parts);
+  if (weights.empty()) return file;
   uint64_t bytes = 0;
   for (const PackedWeight& weight : weights) {
-    parts.insert(weight.parts.begin(), weight.parts.end());
     const auto more = StorageBytes(DType::kF32, weight.shape);
     const auto sum = more ? CheckedAdd(bytes, *more) : std::nullopt;
     if (!sum) throw Error(ErrorCode::kInvalidFormat, "too large to decode", {.file = file->path(), .tensor = weight.name});

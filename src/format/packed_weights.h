@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -35,8 +36,13 @@ struct PackedWeight {
 // other.
 std::vector<PackedWeight> FindPackedWeights(const ModelFile& file);
 
+// What a configuration says of quantised weights and the tensors do not bear out, as a warning: a quantization_config
+// whose weights are stored plain.
+std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts);
+
 // The file as a model's code sees it: each packed weight one F32 tensor, decoded into memory (4 bytes an element);
-// `file` itself if it has none. Everything that binds tensors to a model goes through here.
+// `file` itself if it has none. Everything that binds tensors to a model goes through here. Throws kModelLoad, naming the
+// method and a tensor, for a quantization_config with integers beside that none of these ways to pack explains.
 std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file);
 
 }  // namespace apr

@@ -150,12 +150,18 @@ class RopeResolver {
     if (kind == "su" || (arch_.name == "phi3" && kind == "yarn")) kind = "longrope";  // older names
     out_.table.scaling = kind;
     if (kind == "linear") out_.table.factor = Required("factor");
-    else if (odd_part_ && (kind == "dynamic" || kind == "yarn")) Refuse("partial_rotary_factor", "an odd number of rotating elements with this scaling");
+    else if (odd_part_ && (kind == "dynamic" || kind == "yarn")) Refuse("partial_rotary_factor", OddPart(kind));
     else if (kind == "dynamic") Dynamic();
     else if (kind == "llama3") Llama3();
     else if (kind == "yarn") Yarn();
     else if (kind == "longrope") LongRope();
     else Refuse("rope_type", "unknown rope scaling '" + kind + "'");
+  }
+
+  // transformers (5.x, modeling_rope_utils.py) fails as well: its ramp has dim // 2 values for the (dim + 1) / 2 frequencies.
+  static std::string OddPart(const std::string& kind) {
+    return kind == "yarn" ? "YaRN is not defined for an odd number of rotating elements (transformers has one value fewer in the ramp than frequencies, and fails)"
+                          : "an odd number of rotating elements with this scaling is not supported";
   }
 
   double OriginalContext() {

@@ -242,7 +242,10 @@ std::unique_ptr<const ByteLevelEncoder> ByteLevelEncoder::Make(const BpeModel& m
   std::unique_ptr<ByteLevelEncoder> encoder(new ByteLevelEncoder(model));
   for (int b = 0; b < 256; ++b) {
     const char byte = static_cast<char>(b);
-    const auto id = model.vocabulary().Find(ByteLevelSpelling(std::string_view(&byte, 1)));
+    const std::string spelling = ByteLevelSpelling(std::string_view(&byte, 1));
+    std::copy(spelling.begin(), spelling.end(), encoder->spellings_[b].text);
+    encoder->spellings_[b].size = static_cast<uint8_t>(spelling.size());
+    const auto id = model.vocabulary().Find(spelling);
     encoder->byte_ids_[b] = id.value_or(kNone);
     if (!id) encoder->complete_ = false;
   }
@@ -273,7 +276,33 @@ class ByteLevelEncoder::ByteSymbols final : public SymbolSource {
 std::optional<uint32_t> ByteLevelEncoder::FindWhole(std::string_view word) const {
   const Vocabulary& vocabulary = model_.vocabulary();
   if (!model_.options().ignore_merges || word.size() > vocabulary.longest()) return std::nullopt;
-  return vocabulary.Find(ByteLevelSpelling(word));
+  if (word.size() > kShortMerge) return vocabulary.Find(ByteLevelSpelling(word));
+  char spelling[2 * kShortMerge];
+  size_t size = 0;
+  for (const char c : word) {
+    const Spelling& byte = spellings_[static_cast<unsigned char>(c)];
+    spelling[size] = byte.text[0];
+    spelling[size + 1] = byte.text[1];
+    size += byte.size;
+  }
+  return vocabulary.Find(std::string_view(spelling, size));
+}
+
+std::span<const int32_t> ByteLevelEncoder::EncodeShort(std::string_view word, EncodeScratch& scratch) const {
+  std::vector<uint32_t>& ids = scratch.symbols.ids;
+  ids.resize(kShortMerge);
+  size_t count = 0;
+  if (const auto id = FindWhole(word)) {
+    ids[count++] = *id;
+  } else {
+    for (const char c : word) {
+      ids[count] = byte_ids_[static_cast<unsigned char>(c)];
+      count += ids[count] != kNone;
+    }
+    count = MergeShort(model_.rules().table(), ids.data(), count);
+  }
+  // Ids are below 2^31.
+  return {reinterpret_cast<const int32_t*>(ids.data()), count};
 }
 
 void ByteLevelEncoder::EncodeWord(std::string_view word, bool part, Symbols& symbols,
@@ -300,8 +329,8 @@ void ByteLevelEncoder::Encode(std::string_view text, const std::vector<uint32_t>
     if (!scratch.cache) scratch.cache = std::make_unique<WordCache>();
     EncodeThroughCache(*scratch.cache, text, ends, sink.ids, [&](std::string_view word) {
       if (IsWorthCutting(word)) return EncodeParts(word, scratch);
+      if (word.size() <= kShortMerge) return EncodeShort(word, scratch);
       EncodeWord(word, false, symbols, scratch);
-      // Ids are below 2^31.
       return std::span(reinterpret_cast<const int32_t*>(symbols.ids.data()), symbols.ids.size());
     });
     return;

@@ -97,6 +97,8 @@ class ByteLevelEncoder {
 
  private:
   explicit ByteLevelEncoder(const BpeModel& model) : model_(model) {}
+  // A word of up to kShortMerge bytes; the ids stand in `scratch`.
+  std::span<const int32_t> EncodeShort(std::string_view word, EncodeScratch& scratch) const;
   // `part` of a word: never taken as a piece without merging.
   void EncodeWord(std::string_view word, bool part, Symbols& symbols, EncodeScratch& scratch) const;
   // A long word that is not ASCII alone, by its parts (safe_cuts.h); the ids stand in `scratch`.
@@ -128,6 +130,11 @@ class ByteLevelEncoder {
   mutable std::mutex learning_;
   static constexpr uint32_t kNone = 0xFFFFFFFF;
   uint32_t byte_ids_[256] = {};
+  struct Spelling {
+    char text[2];
+    uint8_t size;
+  };
+  Spelling spellings_[256] = {};  // of each byte, in the vocabulary
   bool complete_ = true;  // every byte has a token
 };
 

@@ -326,6 +326,7 @@ size_t MergeShort(const MergeTable& table, uint32_t* ids, size_t count) {
     const Merge merge = table.Find(ids[i], ids[i + 1]);
     merges[i] = uint64_t{merge.rank} << 32 | merge.id;
   };
+  for (size_t i = 0; i + 1 < count; ++i) table.Ask(ids[i], ids[i + 1]);
   for (size_t i = 0; i + 1 < count; ++i) find(i);
   while (count > 1) {
     size_t best = 0;
@@ -337,6 +338,7 @@ size_t MergeShort(const MergeTable& table, uint32_t* ids, size_t count) {
       ids[i] = ids[i + 1];
       merges[i - 1] = merges[i];
     }
+    if (best + 1 < count) table.Ask(ids[best], ids[best + 1]);
     if (best > 0) find(best - 1);
     if (best + 1 < count) find(best);
   }

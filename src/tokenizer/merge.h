@@ -49,6 +49,12 @@ class MergeTable {
         visit(static_cast<uint32_t>(slot.key >> 32), static_cast<uint32_t>(slot.key), slot.merge);
     }
   }
+  // Asks for what Find will read.
+  void Ask(uint32_t left, uint32_t right) const {
+    const uint64_t hash = Hash(static_cast<uint64_t>(left) << 32 | right);
+    const bool maybe = filter_[hash >> kFilterShift] >> (hash >> (kFilterShift - 6) & 63) & 1;
+    __builtin_prefetch(&slots_[maybe ? hash >> shift_ : 0]);
+  }
   void Prefetch(uint32_t left, uint32_t right) const {
     __builtin_prefetch(&slots_[Hash(static_cast<uint64_t>(left) << 32 | right) >> shift_]);
   }

@@ -32,7 +32,7 @@ class Cursor {
     uint16_t flags;
     uint32_t length;
   };
-  Character At(const char* p) const {
+  [[gnu::always_inline]] Character At(const char* p) const {
     const auto lead = static_cast<unsigned char>(*p);
     if (lead < 0x80) return {table_[lead], 1};
     const auto [cp, length] = unicode::DecodeValid(p);

@@ -146,6 +146,7 @@ class Tokenizer::Run {
   void EncodeBytes(std::string_view text, Source&& source) {
     std::vector<uint32_t>& ends = (*loan_).ends;
     ends.clear();
+    ends.reserve(text.size() / 4);
     parts_.splitter->Split(text, ends);
     const size_t first = out_.spans.size();
     TokenSink sink{out_.ids, options_.offsets ? &out_.spans : nullptr};

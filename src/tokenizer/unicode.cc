@@ -65,29 +65,30 @@ uint16_t CategoryFlags(utf8proc_category_t category) {
   }
 }
 
-uint16_t ComputeFlags(char32_t cp) {
-  const utf8proc_property_t* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(cp));
-  uint16_t flags = CategoryFlags(static_cast<utf8proc_category_t>(property->category));
+const utf8proc_property_t* PropertyOf(char32_t cp) { return utf8proc_get_property(static_cast<utf8proc_int32_t>(cp)); }
+
+uint16_t FlagsOf(const utf8proc_property_t& property) {
+  const uint16_t flags = CategoryFlags(static_cast<utf8proc_category_t>(property.category));
+  return property.combining_class != 0 ? flags | kNfcCheck : flags;
+}
+
+// What the properties do not say.
+uint16_t OwnFlags(char32_t cp) {
+  if (cp > 0x3000 && (cp < 0x1F130 || cp > 0x1F189)) return 0;
+  uint16_t flags = 0;
   if (IsWhiteSpace(cp)) flags |= kSpace;
   if (IsAlphabeticSymbol(cp) || cp == 0x200C || cp == 0x200D) flags |= kWord;
   if (cp == '\r' || cp == '\n') flags |= kNewline;
-  if (property->combining_class != 0) flags |= kNfcCheck;
   return flags;
 }
 
 // Marks what NFC may change: characters that do not survive decomposition and recomposition, and
 // every character that stands second in a canonical decomposition (it may compose with what comes
 // before). Hangul vowels and final consonants are such by rule.
-void MarkNfc(std::vector<uint16_t>& table) {
+void MarkNfc(const std::vector<char32_t>& decomposing, std::vector<uint16_t>& table) {
   for (char32_t cp = 0x1161; cp <= 0x1175; ++cp) table[cp] |= kNfcCheck;
   for (char32_t cp = 0x11A7; cp <= 0x11C2; ++cp) table[cp] |= kNfcCheck;
-  for (char32_t cp = 0xC0; cp < kTableSize; ++cp) {
-    if (cp >= 0x3400 &&
-        cp <= 0xD7FF) {  // no canonical decomposition but Hangul's, and that by rule
-      if (cp < 0xA000 || cp >= 0xAC00) continue;
-    }
-    const auto* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(cp));
-    if (property->decomp_seqindex == UINT16_MAX || property->decomp_type != 0) continue;
+  for (const char32_t cp : decomposing) {
     utf8proc_int32_t buffer[8];
     int last_class = 0;
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(cp), buffer, 8,
@@ -104,16 +105,26 @@ void MarkNfc(std::vector<uint16_t>& table) {
 
 std::vector<uint16_t> BuildTable() {
   std::vector<uint16_t> table(kTableSize, 0);
+  std::vector<char32_t> decomposing;
+  const utf8proc_property_t* last = nullptr;  // neighbours share an entry mostly
+  uint16_t flags = 0;
+  bool decomposes = false;
   for (char32_t cp = 0; cp < kTableSize; ++cp) {
-    // Blocks of one class, where the lookup would only cost time.
+    // Blocks of one class, where the lookup would only cost time; Hangul decomposes by rule.
     if ((cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0xAC00 && cp <= 0xD7A3) ||
         (cp >= 0x20000 && cp <= 0x2A6DF)) {
       table[cp] = kLo | kWord;
       continue;
     }
-    table[cp] = ComputeFlags(cp);
+    if (const utf8proc_property_t* property = PropertyOf(cp); property != last) {
+      last = property;
+      flags = FlagsOf(*property);
+      decomposes = property->decomp_seqindex != UINT16_MAX && property->decomp_type == 0;
+    }
+    table[cp] = flags | OwnFlags(cp);
+    if (decomposes) decomposing.push_back(cp);
   }
-  MarkNfc(table);
+  MarkNfc(decomposing, table);
   return table;
 }
 
@@ -124,7 +135,7 @@ const uint16_t* CharTable() {
   return table.data();
 }
 
-uint16_t SlowCharFlags(char32_t cp) { return cp > 0x10FFFF ? 0 : ComputeFlags(cp); }
+uint16_t SlowCharFlags(char32_t cp) { return cp > 0x10FFFF ? 0 : FlagsOf(*PropertyOf(cp)) | OwnFlags(cp); }
 
 void AppendUtf8(char32_t cp, std::string& out) {
   if (cp < 0x80) {

@@ -108,18 +108,30 @@ class WordCache {
     std::memcpy(entry.ids, ids, count * sizeof *ids);
   }
 
-  // What the `size` bytes at p became; their key is for Insert. Reads at most up to `limit`.
-  Hit Look(const char* p, size_t size, const char* limit, Key& key) const {
+  // The key of the `size` bytes at p, for Look and Insert; what Look will read is asked for. Reads at most up to `limit`.
+  void Ask(const char* p, size_t size, const char* limit, Key& key) const {
     key.size = size;
     if (size <= kShortBytes) {
       key.in_short = MakeShortKey(p, size, limit);
-      if (const Short* hit = Find(key.in_short)) return {hit->ids, hit->count, false};
-    }
-    if (size <= kLongBytes) {
+      __builtin_prefetch(&short_[(key.in_short.hash >> (64 - kShortSetBits)) * 2]);
+    } else if (size <= kLongBytes) {
       key.in_long = MakeLongKey(p, size);
-      if (const Long* hit = Find(key.in_long)) return {hit->ids, hit->count, true};
+      __builtin_prefetch(&long_[key.in_long.hash >> (64 - kLongBits)]);
     }
+  }
+  // What the bytes at p became, of which Ask made the key.
+  Hit Look(const char* p, Key& key) const {
+    if (key.size > kLongBytes) return {};
+    if (key.size <= kShortBytes) {
+      if (const Short* hit = Find(key.in_short)) return {hit->ids, hit->count, false};
+      key.in_long = MakeLongKey(p, key.size);
+    }
+    if (const Long* hit = Find(key.in_long)) return {hit->ids, hit->count, true};
     return {};
+  }
+  Hit Look(const char* p, size_t size, const char* limit, Key& key) const {
+    Ask(p, size, limit, key);
+    return Look(p, key);
   }
   void Insert(const Key& key, const int32_t* ids, size_t count) {
     if (count == 0) return;
@@ -149,18 +161,29 @@ void EncodeThroughCache(WordCache& cache, std::string_view text, const std::vect
                         std::vector<int32_t>& ids, Encode&& encode) {
   const char* const limit = text.data() + text.size();
   size_t used = ids.size();
+  // Keys of some words ahead, so that the misses overlap.
+  constexpr size_t kAhead = 8;
+  WordCache::Key keys[2 * kAhead];
+  const auto ask = [&](size_t i) {
+    if (i >= ends.size()) return;
+    const uint32_t begin = i > 0 ? ends[i - 1] : 0;
+    cache.Ask(text.data() + begin, ends[i] - begin, limit, keys[i % (2 * kAhead)]);
+  };
+  for (size_t i = 0; i < kAhead; ++i) ask(i);
   const auto grow = [&](size_t more) {
     if (used + more > ids.size())
       ids.resize(std::max(used + more, ids.size() + ids.size() / 2 + 1024));
   };
+  grow(text.size() / 5);
   uint32_t begin = 0;
-  for (const uint32_t end : ends) {
+  for (size_t word = 0; word < ends.size(); ++word) {
     const char* const p = text.data() + begin;
-    const size_t size = end - begin;
-    begin = end;
+    const size_t size = ends[word] - begin;
+    begin = ends[word];
     grow(WordCache::kLongIds);
-    WordCache::Key key;
-    if (const WordCache::Hit hit = cache.Look(p, size, limit, key); hit.ids != nullptr) {
+    WordCache::Key& key = keys[word % (2 * kAhead)];
+    ask(word + kAhead);
+    if (const WordCache::Hit hit = cache.Look(p, key); hit.ids != nullptr) {
       // As many as an entry holds: a copy of fixed size.
       std::memcpy(&ids[used], hit.ids, sizeof(int32_t) * (hit.is_long ? WordCache::kLongIds : WordCache::kShortIds));
       used += hit.count;
