@@ -47,11 +47,12 @@ int PrintPlan(const QuantizeArgs& args, Container target, const TypePlan& plan, 
 int QuantizeFile(const QuantizeArgs& args, const std::shared_ptr<const ModelFile>& file, Console& console) {
   const TypePlanRequest request{.mix = args.write.mix, .tensor_types = args.write.tensor_types, .imatrix = args.write.imatrix};
   const TypePlan plan = PlanTypesOfGguf(file, request);
-  for (const std::string& warning : plan.warnings) console.Warn(warning);
+  WarnOf(plan, console);
   if (args.plan) return PrintPlan(args, Container::kGguf, plan, console);
   ExportOptions options{.out = args.write.out, .overwrite = args.write.force ? Overwrite::kAllow : Overwrite::kRefuse};
   options.encode.pool = std::make_shared<ThreadPool>(args.write.threads > 0 ? args.write.threads : ThreadPool::HardwareThreads());
-  const ExportReport report = QuantizeGguf(file, plan, request, options);
+  ExportReport report = QuantizeGguf(file, plan, request, options);
+  report.warnings.insert(report.warnings.end(), plan.warnings.begin(), plan.warnings.end());
   PrintReport(args.model, args.write, report, {}, console);
   return 0;
 }
@@ -66,7 +67,7 @@ int Run(QuantizeArgs args, Console& console) {
   const auto model = Model::Load(file);
   if (args.plan) {
     const TypePlan plan = PlanTypes(model, target, {.mix = args.write.mix, .tensor_types = args.write.tensor_types, .imatrix = args.write.imatrix});
-    for (const std::string& warning : plan.warnings) console.Warn(warning);
+    WarnOf(plan, console);
     return PrintPlan(args, target, plan, console);
   }
   const ExportReport report = WriteModel(model, args.write, console);

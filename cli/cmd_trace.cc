@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/output_folder.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/file_json.h"
@@ -121,6 +122,7 @@ Outcome Compute(const TraceArgs& args, const StageSelection& selection, OpenedMo
   Outcome out;
   Session& session = *opened.session;
   out.ids = PromptIds(args.prompt, *opened.model);
+  std::optional<OutputFolder> folder;
   std::optional<StageDirectoryWriter> writer;
   if (!selection.names.empty()) {
     if (selection.layers.first >= opened.model->config().num_layers) {
@@ -134,6 +136,7 @@ Outcome Compute(const TraceArgs& args, const StageSelection& selection, OpenedMo
                            .architecture = opened.model->config().architecture,
                            .precision = PrecisionOf(*opened.model, executor.kind(), executor.precision()),
                            .ids = {out.ids.begin(), out.ids.end()}};
+    folder.emplace(out.directory);
     writer.emplace(out.directory, std::move(manifest), args.force ? Overwrite::kAllow : Overwrite::kRefuse);
   }
   TraceSink sink(opened.model->graph(), [&](const Stage& stage) { return IsMeasured(stage, args.layer); }, selection,
@@ -142,7 +145,10 @@ Outcome Compute(const TraceArgs& args, const StageSelection& selection, OpenedMo
   const Tensor logits = session.Append(session.NewSequence(), out.ids, static_cast<int64_t>(out.ids.size()), &sink,
                                        {.progress = nullptr, .cancelled = InterruptGuard::Raised});
   if (InterruptGuard::Raised()) throw Error(ErrorCode::kCancelled, "interrupted");
-  if (writer) writer->Finish();
+  if (writer) {
+    writer->Finish();
+    folder->Keep();
+  }
   out.top = TopTokens(logits.view().Rows(logits.shape()[0] - 1, 1), 5);
   out.summaries = sink.summaries();
   out.written = sink.written();

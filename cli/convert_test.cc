@@ -1,5 +1,6 @@
 // export, convert, import, quantize, merge, stamp, shard and unshard from outside.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -218,6 +219,72 @@ TEST(Merge, OfAModelWithItselfIsTheModel) {
   EXPECT_EQ(RunApr({"merge", kLlama, kChat, "-o", scratch / "x"}).code, 6) << "models of different sizes";
   EXPECT_EQ(RunApr({"merge", kLlama, kLlama, "--strategy", "ties", "-o", scratch / "x"}).code, 2) << "no base model";
   Ok({"merge", kLlama, kLlama, "--strategy", "weighted", "--weights", "1,3", "--plan"});
+}
+
+// Files of at most 8 KB: write() fails in the middle as on a full disk.
+class FullDisk : public testing::Test {
+ protected:
+  void SetUp() override {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit small{8192, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  void TearDown() override { setrlimit(RLIMIT_FSIZE, &before_); }
+
+  static void ExpectRefused(const std::vector<std::string>& arguments) {
+    const ProgramResult result = RunApr(arguments);
+    EXPECT_EQ(result.code, 7) << arguments[0] << ": " << result.err;
+    EXPECT_NE(result.err.find("File too large"), std::string::npos) << arguments[0] << ": " << result.err;
+  }
+
+  rlimit before_{};
+};
+
+TEST_F(FullDisk, LeavesTheOldFileOrNone) {
+  const ScratchFolder scratch("full");
+  const std::string file = scratch / "out.gguf";
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"convert", kLlama, "-o", file},
+                                                                                       {"convert", kLlama, "--format", "apr", "-o", file},
+                                                                                       {"quantize", kLlama, "-s", "Q8_0", "-o", file},
+                                                                                       {"export", kLlama, "--format", "gguf", "--quantize", "Q8_0", "-o", file},
+                                                                                       {"tensors", kLlama, "--extract", "all", "--out", file},
+                                                                                       {"diff", kLlama, kQwen, "--values", "--html", file}}) {
+    ExpectRefused(command);
+    EXPECT_TRUE(fs::is_empty(scratch.path())) << command[0];
+    WriteText(file, "the old file");
+    std::vector<std::string> again = command;
+    again.push_back("--force");
+    ExpectRefused(again);
+    EXPECT_EQ(ReadText(file), "the old file") << command[0];
+    EXPECT_EQ(scratch.Names().size(), 1u) << command[0];
+    fs::remove(file);
+  }
+}
+
+TEST_F(FullDisk, LeavesNoFolder) {
+  const ScratchFolder scratch("full");
+  const std::string folder = scratch / "made/for/it";
+  std::string ids = "1";
+  for (int i = 0; i < 99; ++i) ids += ",2";
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"convert", kLlama, "-o", folder},
+                                                                                       {"export", kLlama, "--format", "safetensors", "-o", folder},
+                                                                                       {"shard", kLlama, "-o", folder},
+                                                                                       {"trace", kLlama, "--ids", ids, "--save-tensor", "all", "--save-tensor-dir", folder}}) {
+    ExpectRefused(command);
+    EXPECT_EQ(scratch.Names(), std::vector<std::string>{}) << command[0];
+    EXPECT_FALSE(fs::exists(folder)) << command[0];
+  }
+}
+
+TEST(Quantize, RowsThatDoNotFitAreSaidOnce) {
+  const ScratchFolder scratch("fallback");
+  const ProgramResult brief = RunApr({"export", kLlama, "--format", "gguf", "--quantize", "Q8_0", "-o", scratch / "a.gguf"});
+  EXPECT_EQ(brief.code, 0);
+  EXPECT_NE(brief.err.find("2 written as F16"), std::string::npos) << brief.err;
+  EXPECT_EQ(brief.err.find("blk.0.attn_output.weight"), std::string::npos) << brief.err;
+  const ProgramResult full = RunApr({"quantize", kLlama, "-s", "Q8_0", "-o", scratch / "b.gguf", "--verbose", "--json"});
+  EXPECT_NE(full.err.find("blk.0.attn_output.weight: rows of 48"), std::string::npos) << full.err;
+  EXPECT_NE(DumpJson(full.Document().at("warnings")).find("2 written as F16"), std::string::npos);
 }
 
 }  // namespace

@@ -60,6 +60,8 @@ void InstallSignalHandlers() {
   Handle(SIGINT, OnInterrupt, 0);
   Handle(SIGTERM, OnEnd, SA_NODEFER);
   Handle(SIGPIPE, OnEnd, SA_NODEFER);
+  // A file at its size limit is an error of write(), as a full disk is.
+  Handle(SIGXFSZ, SIG_IGN, 0);
 }
 
 void SetInterruptDocument(std::string_view text) {

@@ -124,7 +124,6 @@ TEST_F(Kill, AFullDiskLeavesTheOldFile) {
   rlimit limit{};
   getrlimit(RLIMIT_FSIZE, &limit);
   const rlimit small{1 << 20, limit.rlim_max};
-  std::signal(SIGXFSZ, SIG_IGN);
   setrlimit(RLIMIT_FSIZE, &small);
   const ProgramResult result = RunApr({"convert", scratch_ / "model", "-o", out, "--force"});
   setrlimit(RLIMIT_FSIZE, &limit);

@@ -9,7 +9,6 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
-#include "model/plan_types.h"
 #include "tokenizer/carry.h"
 
 namespace apr {
@@ -74,6 +73,11 @@ Container TargetOf(const WriteModelArgs& args) {
   return Container::kSafetensors;
 }
 
+void WarnOf(const TypePlan& plan, Console& console) {
+  for (const std::string& warning : plan.warnings) console.Warn(warning);
+  for (const std::string& note : plan.notes) console.Note(note);
+}
+
 ExportReport WriteModel(const std::shared_ptr<const Model>& model, const WriteModelArgs& args, Console& console, TensorSource tensors) {
   const Container target = TargetOf(args);
   for (const std::string& name : model->unread_tensors()) console.Warn("tensor " + name + " is not used by the model and was not written");
@@ -88,9 +92,11 @@ ExportReport WriteModel(const std::shared_ptr<const Model>& model, const WriteMo
                         .companions = std::move(tokenizer.files),
                         .metadata = tokenizer.metadata.list()};
   options.encode.pool = std::make_shared<ThreadPool>(args.threads > 0 ? args.threads : ThreadPool::HardwareThreads());
+  std::vector<std::string> said;
   if (!args.mix.empty()) {
     TypePlan plan = PlanTypes(model, target, {.mix = args.mix, .tensor_types = args.tensor_types, .imatrix = args.imatrix});
-    for (const std::string& warning : plan.warnings) console.Warn(warning);
+    WarnOf(plan, console);
+    said = plan.warnings;
     options.choose = std::move(plan.choose);
     options.encode.importance = std::move(plan.importance);
     options.mix = plan.mix;
@@ -99,6 +105,7 @@ ExportReport WriteModel(const std::shared_ptr<const Model>& model, const WriteMo
                         : target == Container::kApr ? ExportApr(model, options)
                                                     : ExportSafetensors(model, options);
   for (const std::string& warning : report.warnings) console.Warn(warning);
+  report.warnings.insert(report.warnings.end(), said.begin(), said.end());
   for (std::string& warning : tokenizer.warnings) report.warnings.push_back(std::move(warning));
   return report;
 }

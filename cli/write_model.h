@@ -9,6 +9,7 @@
 #include "cli/console.h"
 #include "cli/flags.h"
 #include "model/export_model.h"
+#include "model/plan_types.h"
 
 namespace apr {
 
@@ -31,6 +32,9 @@ void AddWriteFlags(Flags& app, WriteModelArgs& args);
 
 // The format that `args` ask for; throws kUsage when neither flag nor name tell.
 Container TargetOf(const WriteModelArgs& args);
+
+// What is said of a plan: its warnings, and with --verbose what they sum up.
+void WarnOf(const TypePlan& plan, Console& console);
 
 // Writes `model`, or what `tensors` gives in its place; warnings go to the console. Throws kUsage for flags
 // that contradict each other.

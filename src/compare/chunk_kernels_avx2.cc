@@ -111,7 +111,65 @@ ChunkSums Compare(const float* a, const float* b, int count, float kappa) {
   return out;
 }
 
+// One sum of a QuickChunk: lanes 0 to 7 and 8 to 15.
+struct Pair {
+  __m256 lo, hi;
+};
+APR_INLINE float QuickTotal(const Pair& x) {
+  const __m256 eight = _mm256_add_ps(x.lo, x.hi);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+}
+APR_INLINE void Flush(const Pair& x, double* into) {
+  __m256d wide[4];
+  Widen(x.lo, x.hi, wide);
+  for (int j = 0; j < 4; ++j) _mm256_store_pd(into + 4 * j, _mm256_add_pd(_mm256_load_pd(into + 4 * j), wide[j]));
+}
+
+struct QuickLanes {
+  Pair abs, sq, aa, bb, ab, max_d, max_a;
+  int identical, below_small;
+};
+APR_INLINE void AddQuick(QuickLanes& l, const float* a, const float* b, __m256 Pair::*half) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  const __m256 x = _mm256_loadu_ps(a), y = _mm256_loadu_ps(b), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
+  l.abs.*half = _mm256_add_ps(l.abs.*half, d);
+  l.sq.*half = _mm256_fmadd_ps(d, d, l.sq.*half);
+  l.aa.*half = _mm256_fmadd_ps(x, x, l.aa.*half);
+  l.bb.*half = _mm256_fmadd_ps(y, y, l.bb.*half);
+  l.ab.*half = _mm256_fmadd_ps(x, y, l.ab.*half);
+  l.max_d.*half = _mm256_max_ps(l.max_d.*half, d);
+  l.max_a.*half = _mm256_max_ps(l.max_a.*half, _mm256_andnot_ps(sign, x));
+  l.identical += Count(_mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_EQ_OQ));
+  l.below_small += Count(_mm256_cmp_ps(d, _mm256_set1_ps(kSmallDifference), _CMP_LT_OQ));
+}
+
 }  // namespace
+
+QuickChunk QuickChunkAvx2(const float* a, const float* b, LaneSums& sums) {
+  QuickLanes l{};
+  for (int i = 0; i < kChunk; i += 16) {
+    AddQuick(l, a + i, b + i, &Pair::lo);
+    AddQuick(l, a + i + 8, b + i + 8, &Pair::hi);
+  }
+  QuickChunk out;
+  out.sq = QuickTotal(l.sq);
+  const float aa = QuickTotal(l.aa), bb = QuickTotal(l.bb);
+  out.sound = out.sq >= kQuickLeast && aa >= kQuickLeast && bb >= kQuickLeast && (out.sq + aa) + bb < __builtin_inff();
+  if (!out.sound) return out;
+  out.max_d = Largest(_mm256_max_ps(l.max_d.lo, l.max_d.hi));
+  out.max_a = Largest(_mm256_max_ps(l.max_a.lo, l.max_a.hi));
+  out.identical = l.identical;
+  out.below_small = l.below_small;
+  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountBelow(a, b, kChunk, kMediumDifference);
+  Flush(l.abs, sums.abs);
+  Flush(l.sq, sums.sq);
+  Flush(l.aa, sums.aa);
+  Flush(l.bb, sums.bb);
+  Flush(l.ab, sums.ab);
+  return out;
+}
 
 ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa) {
   return kappa == 0 ? Compare<false>(a, b, count, kappa) : Compare<true>(a, b, count, kappa);

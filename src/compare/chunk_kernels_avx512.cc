@@ -72,6 +72,10 @@ APR_INLINE int CountBelow(const float* d, int padded, float limit) {
   return below;
 }
 
+// Elements ahead of those compared: where both sides come straight from memory, arithmetic leaves too few loads on their
+// way. Prefetching beyond an end does no harm.
+constexpr int kAhead = 1024;
+
 template <bool kExcess>
 APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float kappa) {
   alignas(64) float differences[kChunk];
@@ -79,6 +83,8 @@ APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float k
   __m512 abs = zero, max_d = zero, max_a = zero, excess = zero;
   int identical = 0;
   for (int i = 0; i < padded; i += 16) {
+    _mm_prefetch(reinterpret_cast<const char*>(a + i + kAhead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(b + i + kAhead), _MM_HINT_T0);
     const __m512 x = _mm512_loadu_ps(a + i);
     const __m512 d = _mm512_abs_ps(_mm512_sub_ps(x, _mm512_loadu_ps(b + i)));
     const __m512 size = _mm512_abs_ps(x);
@@ -102,7 +108,73 @@ APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float k
   return out;
 }
 
+APR_INLINE float QuickTotal(__m512 x) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+// Both maxima at once, in the two low lanes.
+APR_INLINE __m128 LargestOfEach(__m512 x, __m512 y) {
+  const __m512 both = _mm512_max_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(both), _mm512_extractf32x8_ps(both, 1));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  return _mm_max_ps(four, _mm_movehl_ps(four, four));
+}
+APR_INLINE void Flush(__m512 x, double* into) {
+  _mm512_store_pd(into, _mm512_add_pd(_mm512_load_pd(into), Low(x)));
+  _mm512_store_pd(into + 8, _mm512_add_pd(_mm512_load_pd(into + 8), High(x)));
+}
+// How many differences are below `limit`: asked for where most chunks have an answer without counting.
+APR_INLINE int CountQuickly(const float* a, const float* b, float limit) {
+  int below = 0;
+  for (int i = 0; i < kChunk; i += 16) {
+    const __m512 d = _mm512_abs_ps(_mm512_sub_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i)));
+    below += __builtin_popcount(_mm512_cmp_ps_mask(d, _mm512_set1_ps(limit), _CMP_LT_OQ));
+  }
+  return below;
+}
+constexpr float kSmallestF32 = 0x1p-149f;
+
 }  // namespace
+
+QuickChunk QuickChunkAvx512(const float* a, const float* b, LaneSums& sums) {
+  const __m512 zero = _mm512_setzero_ps(), small = _mm512_set1_ps(kSmallDifference);
+  __m512 abs = zero, sq = zero, aa = zero, bb = zero, ab = zero, max_d = zero, max_a = zero, min_d = small;
+  int below_small = 0;
+#if !defined(__clang__)
+#pragma GCC unroll 4
+#endif
+  for (int i = 0; i < kChunk; i += 16) {
+    const __m512 x = _mm512_loadu_ps(a + i), y = _mm512_loadu_ps(b + i), d = _mm512_abs_ps(_mm512_sub_ps(x, y));
+    abs = _mm512_add_ps(abs, d);
+    sq = _mm512_fmadd_ps(d, d, sq);
+    aa = _mm512_fmadd_ps(x, x, aa);
+    bb = _mm512_fmadd_ps(y, y, bb);
+    ab = _mm512_fmadd_ps(x, y, ab);
+    max_d = _mm512_max_ps(max_d, d);
+    min_d = _mm512_min_ps(min_d, d);
+    max_a = _mm512_range_ps(max_a, x, 0b1011);  // the larger of the sizes
+    below_small += __builtin_popcount(_mm512_cmp_ps_mask(d, small, _CMP_LT_OQ));
+  }
+  QuickChunk out;
+  out.sq = QuickTotal(sq);
+  const float sum_aa = QuickTotal(aa), sum_bb = QuickTotal(bb);
+  out.sound = out.sq >= kQuickLeast && sum_aa >= kQuickLeast && sum_bb >= kQuickLeast && (out.sq + sum_aa) + sum_bb < __builtin_inff();
+  if (!out.sound) return out;
+  const __m128 largest = LargestOfEach(max_d, max_a);
+  out.max_d = _mm_cvtss_f32(largest);
+  out.max_a = _mm_cvtss_f32(_mm_movehdup_ps(largest));
+  if (_mm512_cmp_ps_mask(min_d, zero, _CMP_EQ_OQ) != 0) out.identical = CountQuickly(a, b, kSmallestF32);
+  out.below_small = below_small;
+  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly(a, b, kMediumDifference);
+  Flush(abs, sums.abs);
+  Flush(sq, sums.sq);
+  Flush(aa, sums.aa);
+  Flush(bb, sums.bb);
+  Flush(ab, sums.ab);
+  return out;
+}
 
 ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa) {
   alignas(64) float x[kChunk], y[kChunk];

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <limits>
 
+#include "base/cpu_features.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/temp_folder.h"
@@ -116,6 +118,104 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
   ElementDiff none;
   MergeDiff(none, Diff({1, 2}, {3, 2}));
   EXPECT_EQ(none.max_index, 0) << "into an empty one";
+}
+
+ElementDiff Quickly(const std::vector<float>& a, const std::vector<float>& b) {
+  ElementDiff diff;
+  QuickComparison quick(diff);
+  for (size_t i = 0; i < a.size(); i += 256) {
+    const size_t n = std::min<size_t>(256, a.size() - i);
+    quick.Add(std::span(a).subspan(i, n), std::span(b).subspan(i, n), static_cast<int64_t>(i));
+  }
+  quick.Finish();
+  return diff;
+}
+
+void ExpectSameButSums(const ElementDiff& x, const ElementDiff& y) {
+  EXPECT_EQ(x.count, y.count);
+  EXPECT_EQ(x.identical, y.identical);
+  EXPECT_EQ(x.small, y.small);
+  EXPECT_EQ(x.medium, y.medium);
+  EXPECT_EQ(x.large, y.large);
+  EXPECT_EQ(x.finite, y.finite);
+  EXPECT_EQ(x.nan_a, y.nan_a);
+  EXPECT_EQ(x.inf_b, y.inf_b);
+  EXPECT_EQ(x.first_nonfinite, y.first_nonfinite);
+  EXPECT_EQ(x.max_abs, y.max_abs);
+  EXPECT_EQ(x.max_index, y.max_index);
+}
+
+void ExpectSameSums(const ElementDiff& x, const ElementDiff& y, double relative) {
+  EXPECT_NEAR(x.sum_abs, y.sum_abs, relative * y.sum_abs);
+  EXPECT_NEAR(x.sum_sq, y.sum_sq, relative * y.sum_sq);
+  EXPECT_NEAR(x.sum_aa, y.sum_aa, relative * y.sum_aa);
+  EXPECT_NEAR(x.sum_bb, y.sum_bb, relative * y.sum_bb);
+  EXPECT_NEAR(x.sum_ab, y.sum_ab, relative * std::sqrt(y.sum_aa * y.sum_bb));
+}
+
+// The definition, in f64, element by element.
+ElementDiff Defined(const std::vector<float>& a, const std::vector<float>& b) {
+  ElementDiff diff;
+  Accumulate(diff, std::vector<double>(a.begin(), a.end()), std::vector<double>(b.begin(), b.end()), 0);
+  return diff;
+}
+
+// For each instruction set of this machine: what `f` returns.
+std::vector<ElementDiff> UnderEachIsa(const std::function<ElementDiff()>& f) {
+  std::vector<ElementDiff> out;
+  const Isa before = ActiveIsa();
+  for (const IsaInfo& isa : AllIsas()) {
+    if (!isa.available) continue;
+    ForceIsa(isa.name);
+    out.push_back(f());
+  }
+  ForceIsa(IsaName(before));
+  return out;
+}
+
+TEST(QuickComparison, HasTheSameBitsEverywhereAndTheStatedError) {
+  std::vector<float> wave = Wave(256 * 40), coarse = wave, constant(wave.size(), 0.1f), other(wave.size(), 0.3f), large = wave;
+  for (size_t i = 0; i < wave.size(); ++i) {
+    coarse[i] = std::round(wave[i] * 200) / 200;
+    if (i % 5 == 0) coarse[i] = wave[i];
+    if (i % 1000 == 999) coarse[i] += 0.02f;
+    large[i] = wave[i] * 1e12f;
+  }
+  for (const auto& [a, b] : {std::pair{wave, coarse}, std::pair{constant, other}, std::pair{coarse, constant}, std::pair{large, wave}}) {
+    const std::vector<ElementDiff> all = UnderEachIsa([&] { return Quickly(a, b); });
+    for (const ElementDiff& one : all) {
+      ExpectSameButSums(one, all[0]);
+      ExpectSameSums(one, all[0], 0);
+      ExpectSameButSums(one, Diff(a, b));
+      ExpectSameSums(one, Defined(a, b), 1.2e-6);
+    }
+  }
+}
+
+TEST(QuickComparison, WhatF32CannotHoldIsExact) {
+  const std::vector<float> wave = Wave(512);
+  const auto scaled = [&](float factor) {
+    std::vector<float> out = wave;
+    for (float& v : out) v *= factor;
+    return out;
+  };
+  std::vector<float> hole = wave, pit = wave;
+  hole[300] = kNan;
+  pit[300] = kInf;
+  const std::vector<float> none(wave.size(), 0.0f), tiny = scaled(1e-20f), huge = scaled(1e25f);
+  const std::vector<std::pair<std::vector<float>, std::vector<float>>> pairs = {
+      {tiny, scaled(1.01e-20f)}, {huge, scaled(1.01e25f)}, {scaled(1e38f), scaled(-1e38f)}, {wave, none}, {none, wave}, {none, none},
+      {wave, wave},  {wave, huge}, {Wave(100), scaled(2)}, {hole, scaled(2)}, {scaled(2), pit}};
+  for (auto [a, b] : pairs) {
+    b.resize(a.size());
+    for (const ElementDiff& one : UnderEachIsa([&] { return Quickly(a, b); })) {
+      ExpectSameButSums(one, Diff(a, b));
+      // The first run of the last two is an ordinary one.
+      const bool mixed = one.has_nonfinite_difference();
+      ExpectSameSums(one, Diff(a, b), mixed ? 1.2e-6 : 0);
+      ExpectSameSums(one, Defined(a, b), 1.2e-6);
+    }
+  }
 }
 
 void WriteRun(const std::string& path, std::vector<int64_t> ids, float planted) {

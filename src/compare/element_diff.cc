@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 #include "base/json.h"
-#include "compare/chunk_kernels.h"
 
 namespace apr {
 namespace {
@@ -65,25 +64,37 @@ void AddSingly(ElementDiff& diff, std::span<const Real> a, std::span<const Real>
   }
 }
 
-// A chunk whose elements and differences are all finite.
-void AddChunk(ElementDiff& diff, const ChunkSums& sums, std::span<const float> a, std::span<const float> b, int64_t first) {
+// Counts and the worst place of a chunk whose elements and differences are all finite.
+template <typename Sums>
+void AddCounts(ElementDiff& diff, const Sums& sums, std::span<const float> a, std::span<const float> b, int64_t first) {
   const auto count = static_cast<int64_t>(a.size());
   diff.finite += count;
   diff.identical += sums.identical;
   diff.small += sums.below_small - sums.identical;
   diff.medium += sums.below_medium - sums.below_small;
   diff.large += count - sums.below_medium;
-  diff.sum_abs += sums.abs;
-  diff.sum_sq += sums.sq;
-  diff.sum_aa += sums.aa;
-  diff.sum_bb += sums.bb;
-  diff.sum_ab += sums.ab;
   if (sums.max_d == 0 || (diff.max_index >= 0 && !(sums.max_d > diff.max_abs))) return;
   for (size_t i = 0; i < a.size(); ++i) {
     if (std::abs(a[i] - b[i]) != sums.max_d) continue;
     Worst(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])), first + static_cast<int64_t>(i), a[i], b[i]);
     return;
   }
+}
+
+// One chunk of any kind through the kernel that is exact to f64.
+ChunkStatistics AddExactly(ElementDiff& diff, ChunkKernel kernel, std::span<const float> a, std::span<const float> b, int64_t first, float kappa) {
+  const ChunkSums sums = kernel(a.data(), b.data(), static_cast<int>(a.size()), kappa);
+  if (!sums.finite()) {
+    AddSingly(diff, a, b, first);
+    return {INFINITY, INFINITY, INFINITY, INFINITY};
+  }
+  diff.sum_abs += sums.abs;
+  diff.sum_sq += sums.sq;
+  diff.sum_aa += sums.aa;
+  diff.sum_bb += sums.bb;
+  diff.sum_ab += sums.ab;
+  AddCounts(diff, sums, a, b, first);
+  return {static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess};
 }
 
 }  // namespace
@@ -142,13 +153,29 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
     const size_t count = std::min<size_t>(kChunk, a.size() - i);
     const std::span<const float> x = a.subspan(i, count), y = b.subspan(i, count);
     const int64_t index = first + static_cast<int64_t>(i);
-    const ChunkSums sums = kernel(x.data(), y.data(), static_cast<int>(count), kappa);
-    if (sums.finite()) AddChunk(diff, sums, x, y, index);
-    else AddSingly(diff, x, y, index);
-    if (statistics == nullptr) continue;
-    *statistics++ = sums.finite() ? ChunkStatistics{static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess}
-                                : ChunkStatistics{INFINITY, INFINITY, INFINITY, INFINITY};
+    const ChunkStatistics run = AddExactly(diff, kernel, x, y, index, kappa);
+    if (statistics != nullptr) *statistics++ = run;
   }
+}
+
+QuickComparison::QuickComparison(ElementDiff& diff)
+    : diff_(diff), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa())) {}
+
+ChunkStatistics QuickComparison::Add(std::span<const float> a, std::span<const float> b, int64_t first) {
+  APR_CHECK(a.size() == b.size() && a.size() <= kChunk);
+  diff_.count += static_cast<int64_t>(a.size());
+  const QuickChunk chunk = a.size() == kChunk ? quick_(a.data(), b.data(), sums_) : QuickChunk{};
+  if (!chunk.sound) return AddExactly(diff_, exact_, a, b, first, 0);
+  AddCounts(diff_, chunk, a, b, first);
+  return {chunk.sq, chunk.max_d, chunk.max_a, chunk.max_d};
+}
+
+void QuickComparison::Finish() {
+  diff_.sum_abs += LaneSums::Total(sums_.abs);
+  diff_.sum_sq += LaneSums::Total(sums_.sq);
+  diff_.sum_aa += LaneSums::Total(sums_.aa);
+  diff_.sum_bb += LaneSums::Total(sums_.bb);
+  diff_.sum_ab += LaneSums::Total(sums_.ab);
 }
 
 void MergeDiff(ElementDiff& into, const ElementDiff& next) {

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/json_fwd.h"
+#include "compare/chunk_kernels.h"
 
 namespace apr {
 
@@ -50,6 +51,21 @@ struct ChunkStatistics {
 // Accumulate, which also fills `statistics` (nullable; one per run) .
 void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
                       ChunkStatistics* statistics);
+// AccumulateChunks with kappa 0, a run at a time, for elements of which a side is quantised: sums within a run of 256 are
+// in f32, as chunk_kernels.h says; maxima, places and counts are the same.
+class QuickComparison {
+ public:
+  explicit QuickComparison(ElementDiff& diff);
+  // At most 256 elements. Runs come in index order.
+  ChunkStatistics Add(std::span<const float> a, std::span<const float> b, int64_t first);
+  void Finish();  // once, after the last run: the sums are in `diff` then
+
+ private:
+  ElementDiff& diff_;
+  ChunkKernel exact_;
+  QuickKernel quick_;
+  LaneSums sums_;
+};
 void MergeDiff(ElementDiff& into, const ElementDiff& next);
 
 }  // namespace apr

@@ -18,6 +18,9 @@ namespace {
 
 constexpr int kSub = 32;                         // elements that are judged together inside a run
 constexpr int kSubs = kChunk / kSub;
+constexpr int64_t kPiece = 65536;                // elements that a thread takes at a time
+constexpr int64_t kTile = 4096;                  // of them, decoded and compared before the next
+constexpr int64_t kRunsAhead = 6;
 constexpr int64_t kSampleChunks = 96;
 constexpr int64_t kMostVerified = 4096;
 constexpr int64_t kMostKept = 65536;
@@ -73,6 +76,12 @@ Spec SpecOf(const WeightValues& a, const WeightValues& b) {
   return spec;
 }
 
+double Squared(double x) { return x * x; }
+
+// The rule of the OCP specification takes MXFP4's exponent from the largest element alone: 8 times the scale becomes 6. Of the
+// largest of A that is a quarter, or a third where A is what was stored.
+double ClipOf(DType dtype, bool of_a) { return dtype != DType::kMXFP4 ? 0 : of_a ? 0.34 : 0.251; }
+
 using Errors = std::array<double, kChunk>;  // squared, per element
 
 // `values` (one run) after storing them as `dtype`; nullopt where a run cannot be encoded by itself.
@@ -109,20 +118,25 @@ Errors StorageErrors(DType dtype, std::span<const float> values) {
   return out;
 }
 
-double Squared(double x) { return x * x; }
-
 // One run looked at closely.
 struct Closely {
   double actual = 0, expected = 0;  // sums of squares
+  double top = 0;                   // largest |a|
   bool bad = false;
   double limit = 0;
+};
+
+// A run that has to be looked at.
+struct Suspect {
+  int64_t chunk = 0;
+  ChunkStatistics statistics;
 };
 
 class StorageJudge {
  public:
   StorageJudge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
       : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(IsQuantized(a.dtype) && IsQuantized(b.dtype)),
-        typical_(TypicalRelativeError(a.dtype) + TypicalRelativeError(b.dtype)),
+        clip_(ClipOf(a.dtype, true) + ClipOf(b.dtype, false)), typical_(TypicalRelativeError(a.dtype) + TypicalRelativeError(b.dtype)),
         independent_(0.8 * (Squared(TypicalRelativeError(a.dtype)) + Squared(TypicalRelativeError(b.dtype)))) {}
 
   StorageJudgement Run() {
@@ -134,7 +148,6 @@ class StorageJudge {
       out_.explained = out_.mean_explained = true;
       return std::move(out_);
     }
-    if (!spec_.plain) tensor_level_ = TensorLevel();
     FindBad();
     Ratio();
     if (!spec_.plain) Slope();
@@ -143,24 +156,89 @@ class StorageJudge {
   }
 
  private:
+  // What one piece of rows gave.
+  struct Piece {
+    ElementDiff diff;
+    std::vector<Suspect> suspects;
+    float max_a = 0;      // of runs without infinities
+    double variance = 0;  // of the sum of a * (a - b), if chance alone gave the signs: at most that
+  };
+
   void Compare() {
-    const int64_t piece = RowsPerPiece(a_.cols);
-    const int64_t pieces = a_.rows == 0 ? 0 : (a_.rows + piece - 1) / piece;
+    const int64_t size = RowsPerPiece(a_.cols, kPiece);
+    const int64_t count = a_.rows == 0 ? 0 : (a_.rows + size - 1) / size;
     out_.chunks = (a_.elements() + kChunk - 1) / kChunk;
-    statistics_.resize(static_cast<size_t>(out_.chunks));
-    std::vector<ElementDiff> parts(static_cast<size_t>(pieces));
-    const auto kappa = static_cast<float>(spec_.plain ? spec_.kappa : 0);
-    std::vector<std::array<std::vector<float>, 2>> buffers(static_cast<size_t>(pool_.threads()));
-    pool_.ParallelFor(pieces, 1, [&](int64_t begin, int64_t end, int thread) {
-      auto& [left, right] = buffers[static_cast<size_t>(thread)];
+    std::vector<Piece> pieces(static_cast<size_t>(count));
+    std::vector<Buffers> buffers(static_cast<size_t>(pool_.threads()));
+    pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t p = begin; p < end; ++p) {
-        const int64_t first = p * piece, rows = std::min(piece, a_.rows - first);
-        const std::span<const float> x = Rows(a_, first, rows, left), y = Rows(b_, first, rows, right);
-        AccumulateChunks(parts[static_cast<size_t>(p)], x, y, first * a_.cols, kappa,
-                         statistics_.data() + first * a_.cols / kChunk);
+        ComparePiece(p * size, std::min((p + 1) * size, a_.rows), buffers[static_cast<size_t>(thread)], pieces[static_cast<size_t>(p)]);
       }
     });
-    for (const ElementDiff& part : parts) MergeDiff(out_.diff, part);
+    float top = 0;
+    for (const Piece& piece : pieces) {
+      MergeDiff(out_.diff, piece.diff);
+      suspects_.insert(suspects_.end(), piece.suspects.begin(), piece.suspects.end());
+      top = std::max(top, piece.max_a);
+      variance_ += piece.variance;
+    }
+    if (!spec_.plain) tensor_level_ = TensorLevel(top);
+  }
+
+  struct Buffers {
+    std::vector<float> a, b;
+    std::vector<ChunkStatistics> statistics;
+  };
+
+  void Note(int64_t chunk, const ChunkStatistics& s, Piece& out) const {
+    if (std::isfinite(s.max_a)) out.max_a = std::max(out.max_a, s.max_a);
+    out.variance += static_cast<double>(s.sq) * s.max_a * s.max_a;
+    if (IsSuspicious(s, CountOf(chunk))) out.suspects.push_back({chunk, s});
+  }
+
+  // Rows [begin, end), so few at a time that both sides' elements stay in the caches next to the processor.
+  void ComparePiece(int64_t begin, int64_t end, Buffers& buffers, Piece& out) const {
+    if (!spec_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, out);
+    QuickComparison quick(out.diff);
+    const int64_t step = RowsPerPiece(a_.cols, kTile);
+    for (int64_t row = begin; row < end; row += step) {
+      const int64_t rows = std::min(step, end - row), first = row * a_.cols, chunk = first / kChunk;
+      const std::span<const float> x = Rows(a_, row, rows, buffers.a), y = Rows(b_, row, rows, buffers.b);
+      const auto chunks = static_cast<int64_t>((x.size() + kChunk - 1) / kChunk);
+      buffers.statistics.resize(static_cast<size_t>(chunks));
+      if (spec_.plain) AccumulateChunks(out.diff, x, y, first, static_cast<float>(spec_.kappa), buffers.statistics.data());
+      for (int64_t c = 0; c < chunks; ++c) {
+        ChunkStatistics& s = buffers.statistics[static_cast<size_t>(c)];
+        const auto at = static_cast<size_t>(c) * kChunk, n = std::min<size_t>(kChunk, x.size() - at);
+        if (!spec_.plain) s = quick.Add(x.subspan(at, n), y.subspan(at, n), first + c * kChunk);
+        Note(chunk + c, s, out);
+      }
+    }
+    quick.Finish();
+  }
+
+  // Elements [begin, end) in runs that go from storage through decoding to sums without leaving the first cache.
+  void CompareRuns(int64_t begin, int64_t end, Piece& out) const {
+    alignas(64) float x[kChunk], y[kChunk];
+    QuickComparison quick(out.diff);
+    for (int64_t first = begin; first < end; first += kChunk) {
+      const auto n = static_cast<size_t>(std::min<int64_t>(kChunk, end - first));
+      const int64_t chunk = first / kChunk;
+      ReadRun(*a_.runs, chunk, n, x);
+      ReadRun(*b_.runs, chunk, n, y);
+      Note(chunk, quick.Add({x, n}, {y, n}, first), out);
+    }
+    quick.Finish();
+  }
+
+  // Asks memory for a later run meanwhile: decoding and sums leave it idle.
+  void ReadRun(const PackedRuns& runs, int64_t chunk, size_t count, float* out) const {
+    constexpr int64_t kLine = 64;
+    if (chunk + kRunsAhead < out_.chunks) {
+      const std::byte* later = runs.At(chunk + kRunsAhead);
+      for (int64_t at = 0; at < runs.run_bytes; at += kLine) __builtin_prefetch(later + at);
+    }
+    runs.decode(runs.At(chunk), static_cast<int64_t>(count), out);
   }
 
   static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {
@@ -172,13 +250,10 @@ class StorageJudge {
   }
 
   // Types with one scale for the whole tensor: an error that every element may have.
-  double TensorLevel() const {
+  double TensorLevel(float top) const {
     double out = 0;
     for (const WeightValues* side : {&a_, &b_}) {
-      if (side->dtype != DType::kAprQ8) continue;
-      float top = 0;
-      for (const ChunkStatistics& s : statistics_) top = std::isfinite(s.max_a) ? std::max(top, s.max_a) : top;
-      out += top / 127.0 * 0.51;
+      if (side->dtype == DType::kAprQ8) out += top / 127.0 * 0.51;
     }
     return out;
   }
@@ -197,8 +272,8 @@ class StorageJudge {
   struct Part {
     double n = 0, top = 0, typical = 0, actual = 0, worst = 0;
 
-    bool Beyond(double rms, double floor) const {
-      return worst > kPeakMargin * rms + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
+    bool Beyond(double rms, double floor, double clip) const {
+      return worst > std::max(kPeakMargin * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
     }
   };
   Part PartOf(std::span<const float> x, std::span<const float> y) const {
@@ -220,18 +295,31 @@ class StorageJudge {
     for (size_t first = 0; first < x.size(); first += kSub) {
       const size_t n = std::min<size_t>(kSub, x.size() - first);
       const Part part = PartOf(x.subspan(first, n), y.subspan(first, n));
-      if (part.Beyond(part.typical, FloorOf(part))) return false;
+      if (part.Beyond(part.typical, FloorOf(part), clip_)) return false;
     }
     return true;
+  }
+
+  std::span<const float> ReadChunk(const WeightValues& side, int64_t chunk, float* buffer) const {
+    const auto count = static_cast<size_t>(CountOf(chunk));
+    if (side.plain != nullptr) return {side.plain + chunk * kChunk, count};
+    if (side.runs) {
+      side.runs->decode(side.runs->At(chunk), static_cast<int64_t>(count), buffer);
+    } else {
+      const std::vector<float> values = side.Range(chunk * kChunk, static_cast<int64_t>(count));
+      std::copy(values.begin(), values.end(), buffer);
+    }
+    return {buffer, count};
   }
 
   // Actual against expected, in parts of 32 elements.
   Closely Look(int64_t chunk, bool only_bad) const {
     const int64_t count = CountOf(chunk);
-    const std::vector<float> x = a_.Range(chunk * kChunk, count), y = b_.Range(chunk * kChunk, count);
+    alignas(64) float left[kChunk], right[kChunk];
+    const std::span<const float> x = ReadChunk(a_, chunk, left), y = ReadChunk(b_, chunk, right);
     Closely out;
     if (only_bad && IsHarmless(x, y)) return out;
-    std::vector<float> sound_x = x, sound_y = y;   // NaN and infinities have no storage error
+    std::vector<float> sound_x(x.begin(), x.end()), sound_y(y.begin(), y.end());  // NaN and infinities have no storage error
     for (size_t i = 0; i < x.size(); ++i) {
       if (std::isfinite(x[i]) && std::isfinite(y[i])) continue;
       sound_x[i] = std::isfinite(x[i]) ? x[i] : 0.0f;
@@ -244,7 +332,7 @@ class StorageJudge {
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
       const auto begin = static_cast<size_t>(sub) * kSub, n = static_cast<size_t>(end) - begin;
-      const Part part = PartOf(std::span(x).subspan(begin, n), std::span(y).subspan(begin, n));
+      const Part part = PartOf(x.subspan(begin, n), y.subspan(begin, n));
       double expected = 0, square = 0;
       for (int64_t i = sub * kSub; i < end; ++i) {
         const auto at = static_cast<size_t>(i);
@@ -256,39 +344,36 @@ class StorageJudge {
       floor_sum += expected;
       const double rms = std::sqrt(std::max({expected / part.n, 0.25 * whole, part.typical * part.typical}));
       const double floor = FloorOf(part);
-      if (part.Beyond(rms, floor)) {
+      if (part.Beyond(rms, floor, clip_)) {
         out.bad = true;
         out.limit = std::max(out.limit, kPeakMargin * 0.5 * rms + floor);
       }
       out.actual += part.actual;
+      out.top = std::max(out.top, part.top);
     }
     out.expected = floor_sum;
     return out;
   }
 
   void FindBad() {
-    std::vector<int64_t> suspects;
-    for (int64_t c = 0; c < out_.chunks; ++c) {
-      if (IsSuspicious(statistics_[static_cast<size_t>(c)], CountOf(c))) suspects.push_back(c);
+    if (tensor_level_ > 0) {  // not known yet when the runs were looked at
+      std::erase_if(suspects_, [&](const Suspect& suspect) { return !IsSuspicious(suspect.statistics, CountOf(suspect.chunk)); });
     }
     if (spec_.plain) {
-      for (const int64_t c : suspects) {
-        const ChunkStatistics& s = statistics_[static_cast<size_t>(c)];
-        AddBad({c, std::isfinite(s.max_a) ? spec_.absolute + kF32Rounding * s.max_a : spec_.absolute});
-      }
+      for (const auto& [chunk, s] : suspects_) AddBad({chunk, std::isfinite(s.max_a) ? spec_.absolute + kF32Rounding * s.max_a : spec_.absolute});
       return;
     }
     // Where nearly everything is suspicious, a part of it shows why.
-    const auto step = static_cast<int64_t>(suspects.size()) / kMostVerified + 1;
-    const int64_t verified = (static_cast<int64_t>(suspects.size()) + step - 1) / step;
+    const auto step = static_cast<int64_t>(suspects_.size()) / kMostVerified + 1;
+    const int64_t verified = (static_cast<int64_t>(suspects_.size()) + step - 1) / step;
     std::vector<Closely> looked(static_cast<size_t>(verified));
     pool_.ParallelFor(verified, 8, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects[static_cast<size_t>(i * step)], true);
+      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects_[static_cast<size_t>(i * step)].chunk, true);
     });
     for (int64_t i = 0; i < verified; ++i) {
       if (!looked[static_cast<size_t>(i)].bad) continue;
-      for (int64_t j = i * step; j < std::min<int64_t>((i + 1) * step, static_cast<int64_t>(suspects.size())); ++j) {
-        AddBad({suspects[static_cast<size_t>(j)], looked[static_cast<size_t>(i)].limit});
+      for (int64_t j = i * step; j < std::min<int64_t>((i + 1) * step, static_cast<int64_t>(suspects_.size())); ++j) {
+        AddBad({suspects_[static_cast<size_t>(j)].chunk, looked[static_cast<size_t>(i)].limit});
       }
     }
   }
@@ -314,8 +399,7 @@ class StorageJudge {
     for (size_t i = 0; i < sample.size(); ++i) {
       actual += looked[i].actual;
       expected += looked[i].expected;
-      const ChunkStatistics& s = statistics_[static_cast<size_t>(sample[i])];
-      const double each = spec_.absolute + tensor_level_ + kF32Rounding * s.max_a;
+      const double each = spec_.absolute + tensor_level_ + kF32Rounding * looked[i].top;
       rounding += each * each * static_cast<double>(CountOf(sample[i]));
     }
     const double share = static_cast<double>(out_.diff.count) / std::max(1.0, static_cast<double>(sample.size()) * kChunk);
@@ -351,9 +435,7 @@ class StorageJudge {
     const ElementDiff& d = out_.diff;
     if (d.sum_aa <= 0) return;
     out_.slope = d.sum_ab / d.sum_aa;
-    double variance = 0;
-    for (const ChunkStatistics& c : statistics_) variance += static_cast<double>(c.sq) * c.max_a * c.max_a;
-    const double chance = std::sqrt(variance) / d.sum_aa;
+    const double chance = std::sqrt(variance_) / d.sum_aa;
     const double off = std::abs(out_.slope - 1);
     const double apart = std::max(d.nmse() - off * off, 0.0);  // what no factor removes
     const double limit = kSlopeBias * apart + kSlopeChance * chance + spec_.kappa + kF32Rounding;
@@ -366,10 +448,12 @@ class StorageJudge {
   ThreadPool& pool_;
   const Spec spec_;
   const bool both_quantised_;
+  const double clip_;
   const double typical_;
   const double independent_;   // squared relative error of two quantisations made apart
   double tensor_level_ = 0;
-  std::vector<ChunkStatistics> statistics_;
+  double variance_ = 0;
+  std::vector<Suspect> suspects_;  // ascending
   StorageJudgement out_;
 };
 

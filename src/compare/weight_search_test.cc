@@ -96,6 +96,59 @@ TEST(StorageFloor, TwoQuantisationsOfOneOriginalAreExplained) {
   }
 }
 
+// By the rule of the OCP specification the largest element of a block may be cut to three quarters.
+TEST(StorageFloor, CutByMxfp4IsExplained) {
+  const Shape shape{24, 512};
+  const std::vector<float> values = Values(Kind::kGaussian, shape[0], shape[1], 13);
+  std::vector<float> cut = values;
+  int cuts = 0;
+  for (size_t at = 0; at < cut.size(); at += 32) {
+    float top = 0;
+    for (size_t i = at; i < at + 32; ++i) top = std::max(top, std::abs(values[i]));
+    const float limit = 6 * std::exp2(std::floor(std::log2(top)) - 2);
+    for (size_t i = at; i < at + 32; ++i) cut[i] = std::clamp(values[i], -limit, limit);
+    cuts += top > 1.3f * limit;
+  }
+  EXPECT_GT(cuts, 0);
+  const WeightRef stored = Own(cut, shape, DType::kMXFP4), original = Own(values, shape);
+  EXPECT_TRUE(Judged(original, stored).explained);
+  EXPECT_TRUE(Judged(stored, original).explained);
+  std::vector<float> half = cut;
+  half[40] = values[40] > 0 ? -0.2f : 0.2f;
+  EXPECT_FALSE(Judged(original, Own(half, shape, DType::kMXFP4)).explained);
+}
+
+// Runs that are decoded where they lie, permuted or not, against rows read one after the other.
+TEST(StorageFloor, ReadingByRunsAndByRowsIsTheSame) {
+  for (const int64_t cols : {int64_t{512}, int64_t{96}}) {
+    const Shape shape{24, cols};
+    std::vector<float> values = Values(Kind::kGaussian, 24, cols, 11), damaged = values;
+    damaged[static_cast<size_t>(13 * cols + 7)] += 1.0f;
+    const auto order = std::make_shared<std::vector<int32_t>>();
+    std::vector<float> stored_a, stored_b;
+    for (int32_t r = 0; r < 24; ++r) {
+      order->push_back((r * 7) % 24);
+      // Row r of the file holds the canonical row whose order names r: 7 * 7 = 1 modulo 24.
+      const auto from = ((r * 7) % 24) * cols;
+      stored_a.insert(stored_a.end(), values.begin() + from, values.begin() + from + cols);
+      stored_b.insert(stored_b.end(), damaged.begin() + from, damaged.begin() + from + cols);
+    }
+    WeightRef a = Own(stored_a, shape, DType::kF16), b = Own(stored_b, shape, DType::kQ8_0);
+    a.row_order = b.row_order = order;
+    const StorageJudgement permuted = Judged(a, b), straight = Judged(Own(values, shape, DType::kF16), Own(damaged, shape, DType::kQ8_0));
+    const StorageJudgement rows = Judged(Own(values, shape, DType::kF16), b);
+    for (const StorageJudgement* other : {&permuted, &rows}) {
+      EXPECT_EQ(other->diff.max_index, 13 * cols + 7);
+      EXPECT_EQ(other->diff.max_abs, straight.diff.max_abs);
+      EXPECT_EQ(other->diff.sum_sq, straight.diff.sum_sq);
+      EXPECT_EQ(other->diff.identical, straight.diff.identical);
+      EXPECT_EQ(other->ratio, straight.ratio);
+      ASSERT_EQ(other->bad_count, 1);
+      EXPECT_EQ(other->bad[0].index, (13 * cols + 7) / 256);
+    }
+  }
+}
+
 TEST(StorageFloor, OneDamagedElementIsFoundInEveryType) {
   const Shape shape{24, 512};
   const std::vector<float> values = Values(Kind::kGaussian, shape[0], shape[1], 9);

@@ -7,6 +7,7 @@
 
 #include "op/context.h"
 #include "quant/apr_native.h"
+#include "quant/decode_simd.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -29,6 +30,18 @@ bool IsPlainF32(const WeightRef& weight) {
   return weight.view.dtype == DType::kF32 && !weight.row_order && weight.add == 0 &&
          reinterpret_cast<uintptr_t>(weight.view.bytes.data()) % alignof(float) == 0 &&
          weight.view.bytes.size() == static_cast<size_t>(weight.view.shape.num_elements()) * sizeof(float);
+}
+
+std::optional<PackedRuns> RunsOf(const WeightRef& weight) {
+  constexpr int64_t kRun = 256;
+  const DTypeInfo& info = InfoOf(weight.view.dtype);
+  const int64_t cols = weight.cols();
+  const RowDecoder decode = RowDecoderOf(weight.view.dtype);
+  if (decode == nullptr || weight.add != 0 || cols % info.block_elems != 0 || kRun % info.block_elems != 0 || (weight.row_order && cols % kRun != 0)) return std::nullopt;
+  const uint64_t bytes = static_cast<uint64_t>(weight.view.shape.num_elements()) / static_cast<uint64_t>(info.block_elems) * info.block_bytes;
+  if (bytes != weight.view.bytes.size()) return std::nullopt;  // reading says what is wrong
+  return PackedRuns{decode, weight.view.bytes.data(), kRun / info.block_elems * info.block_bytes, cols / kRun,
+                    weight.row_order.get()};
 }
 
 }  // namespace
@@ -62,6 +75,7 @@ WeightValues ValuesOf(const WeightRef& weight) {
     };
     return out;
   }
+  out.runs = RunsOf(weight);
   if (IsPlainF32(weight)) out.plain = reinterpret_cast<const float*>(weight.view.bytes.data());
   out.read = [&weight](int64_t first, int64_t count, float* to) { ReadRows(weight, first, count, to); };
   return out;
@@ -79,10 +93,10 @@ WeightValues ValuesOf(std::shared_ptr<const std::vector<float>> values, int64_t 
   return out;
 }
 
-int64_t RowsPerPiece(int64_t cols) {
+int64_t RowsPerPiece(int64_t cols, int64_t elements) {
   if (cols <= 0) return 1;
   const int64_t step = 256 / std::gcd<int64_t>(cols, 256);  // rows that are whole runs of 256
-  return std::max<int64_t>(1, 65536 / (cols * step)) * step;
+  return std::max<int64_t>(1, elements / (cols * step)) * step;
 }
 
 }  // namespace apr

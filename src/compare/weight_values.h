@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,21 @@
 #include "tensor/tensor.h"
 
 namespace apr {
+
+// Elements that lie in storage in their order, in runs of 256 that decode each by itself; where rows are permuted, a
+// row is whole runs.
+struct PackedRuns {
+  void (*decode)(const std::byte* run, int64_t count, float* out) = nullptr;
+  const std::byte* bytes = nullptr;
+  int64_t run_bytes = 0;
+  int64_t runs_per_row = 0;
+  const std::vector<int32_t>* row_order = nullptr;  // stored row of each row, or null
+
+  const std::byte* At(int64_t run) const {
+    if (row_order == nullptr) return bytes + run * run_bytes;
+    return bytes + (int64_t{(*row_order)[static_cast<size_t>(run / runs_per_row)]} * runs_per_row + run % runs_per_row) * run_bytes;
+  }
+};
 
 struct WeightValues {
   int64_t rows = 0, cols = 0;
@@ -24,6 +40,7 @@ struct WeightValues {
   std::function<void(int64_t first, int64_t count, float* out)> read;
   // Rows contiguous in memory as f32, where they are; else null.
   const float* plain = nullptr;
+  std::optional<PackedRuns> runs;
 
   int64_t elements() const { return rows * cols; }
   // Elements [first, first + count) in row-major order.
@@ -35,7 +52,7 @@ struct WeightValues {
 WeightValues ValuesOf(const WeightRef& weight);
 WeightValues ValuesOf(std::shared_ptr<const std::vector<float>> values, int64_t rows, int64_t cols, DType dtype);
 
-// Rows at a time: about 64 K elements, a multiple of 256 unless the tensor is smaller.
-int64_t RowsPerPiece(int64_t cols);
+// Rows at a time: about `elements`, a multiple of 256 of them unless the tensor is smaller.
+int64_t RowsPerPiece(int64_t cols, int64_t elements = 65536);
 
 }  // namespace apr

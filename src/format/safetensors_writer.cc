@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/output_folder.h"
 #include "format/container_checks.h"
 #include "format/model_writer.h"
 #include "format/safetensors_reader.h"
@@ -177,11 +178,7 @@ void WriteSafetensors(const std::string& path, std::vector<TensorToWrite> tensor
 
 std::vector<std::string> WriteSafetensorsFolder(ShardedWriteArgs args) {
   CheckNamesToWrite(args.tensors, args.folder, kMaxNameInHeader);
-  std::error_code error;
-  fs::create_directories(args.folder, error);
-  if (error) {
-    throw Error(ErrorCode::kIo, "cannot make the folder: " + error.message(), {.file = args.folder});
-  }
+  OutputFolder folder(args.folder);
   if (args.overwrite == Overwrite::kRefuse && !OldWeightFiles(args.folder).empty()) {
     throw Error(ErrorCode::kValidationFailed, "exists; give --force to replace it",
                 {.file = OldWeightFiles(args.folder)[0].string()});
@@ -200,6 +197,7 @@ std::vector<std::string> WriteSafetensorsFolder(ShardedWriteArgs args) {
   if (shards.size() > 1) {
     WriteTextFile((fs::path(args.folder) / kSafetensorsIndex).string(), FormatIndex(shards), args.overwrite);
   }
+  folder.Keep();
   return names;
 }
 

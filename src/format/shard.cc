@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/output_folder.h"
 #include "format/apr_header.h"
 #include "format/apr_reader.h"
 
@@ -165,15 +166,13 @@ void UnshardApr(const std::string& path, const std::string& out, Overwrite overw
 }  // namespace
 
 std::vector<std::string> ShardFile(std::shared_ptr<const ModelFile> file, const ShardArgs& args) {
-  std::error_code failed;
-  fs::create_directories(args.folder, failed);
-  if (failed) throw Error(ErrorCode::kIo, "cannot make the folder: " + failed.message(), {.file = args.folder});
-  switch (file->container()) {
-    case Container::kGguf: return ShardGguf(file, args);
-    case Container::kApr: return ShardApr(file, args);
-    case Container::kSafetensors: break;
-  }
-  return ShardSafetensors(file, args);
+  OutputFolder folder(args.folder);
+  const Container container = file->container();
+  std::vector<std::string> names = container == Container::kGguf  ? ShardGguf(file, args)
+                                   : container == Container::kApr ? ShardApr(file, args)
+                                                                  : ShardSafetensors(file, args);
+  folder.Keep();
+  return names;
 }
 
 void UnshardFile(const std::string& path, const std::string& out, Overwrite overwrite) {

@@ -68,6 +68,7 @@ class PlanMaker {
     } else {
       CarryOver(types);
     }
+    Fallbacks();
     Importance();
     out_.choose = [types = by_name_](const std::string& name, const Shape&, DType) { return types.at(name); };
     return std::move(out_);
@@ -95,7 +96,8 @@ class PlanMaker {
     PlannedTensor planned{.name = t.name, .shape = t.shape, .stored = t.stored, .dtype = type.dtype, .fallback = type.fallback};
     planned.bytes = TensorWriteBytes(target_, {t.name, type.dtype, t.shape, {}});
     if (type.fallback) {
-      out_.warnings.push_back(fmt::format("{}: rows of {} are no whole blocks; written as {}", t.name, t.shape.cols(), NameOf(type.dtype)));
+      out_.notes.push_back(fmt::format("{}: rows of {} are no whole blocks; written as {}", t.name, t.shape.cols(), NameOf(type.dtype)));
+      ++fallbacks_[NameOf(type.dtype)];
     }
     if (IsQuantized(t.stored) && t.stored != type.dtype && IsQuantized(type.dtype)) again_ = true;
     by_name_[t.name] = type.dtype;
@@ -131,6 +133,13 @@ class PlanMaker {
       source_expert_[t.name] = key.expert;
       Add(t, type);
     }
+  }
+
+  void Fallbacks() {
+    if (out_.notes.empty()) return;
+    std::vector<std::string> parts;
+    for (const auto& [type, count] : fallbacks_) parts.push_back(fmt::format("{} written as {}", count, type));
+    out_.warnings.push_back(fmt::format("tensors whose rows are no whole blocks of the type asked for: {} (--verbose names them)", fmt::join(parts, ", ")));
   }
 
   void Importance() {
@@ -176,6 +185,7 @@ class PlanMaker {
   std::map<std::pair<Slot, int>, std::string> gguf_of_;
   std::map<std::string, std::string> source_name_;
   std::map<std::string, int> source_expert_;
+  std::map<std::string, int> fallbacks_;  // how many tensors each smaller type took
   bool again_ = false;
   TypePlan out_;
 };

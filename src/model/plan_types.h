@@ -32,6 +32,7 @@ struct TypePlan {
   std::function<const float*(const std::string& name, int64_t matrix, int64_t cols)> importance;
   std::vector<PlannedTensor> tensors;
   std::vector<std::string> warnings;
+  std::vector<std::string> notes;  // what a warning sums up, tensor by tensor
 };
 
 // Throws kUsage (unknown mix), kModelLoad (no GGUF names), kValidationFailed (the target cannot hold a

@@ -16,10 +16,15 @@
 namespace apr::decode_avx512 {
 #include "quant/lanes_avx512.h"
 #include "quant/decode_simd.inc"
+#include "quant/decode_wide.inc"
 }  // namespace apr::decode_avx512
 #include "quant/target_end.h"
 
 namespace apr {
-RowDecoder Avx512DecoderOf(DType dtype) { return decode_avx512::DecoderOf(dtype); }
+RowDecoder Avx512DecoderOf(DType dtype) {
+  if (dtype == DType::kQ4_K) return decode_avx512::DecodeQ4_KWide;
+  if (dtype == DType::kQ6_K) return decode_avx512::DecodeQ6_KWide;
+  return decode_avx512::DecoderOf(dtype);
+}
 }  // namespace apr
 #endif

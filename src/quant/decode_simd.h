@@ -6,6 +6,9 @@
 
 namespace apr {
 
+// What DecodeRow (quant.h) calls under the instruction set in force; null if there is nothing to call.
+RowDecoder RowDecoderOf(DType dtype);
+
 // nullptr for types that have none.
 #if defined(__x86_64__)
 RowDecoder Avx2DecoderOf(DType dtype);

@@ -4,12 +4,12 @@
 namespace apr {
 
 void UnpackScalesMins(const uint8_t packed[12], uint8_t scales[8], uint8_t mins[8]) {
-  for (int j = 0; j < 4; ++j) {
-    scales[j] = packed[j] & 63;
-    mins[j] = packed[j + 4] & 63;
-    scales[j + 4] = static_cast<uint8_t>((packed[j + 8] & 15) | ((packed[j] >> 6) << 4));
-    mins[j + 4] = static_cast<uint8_t>((packed[j + 8] >> 4) | ((packed[j + 4] >> 6) << 4));
-  }
+  // Four bytes at a time: what a shift brings in from a neighbour is masked.
+  const auto scale = LoadLe<uint32_t>(packed), min = LoadLe<uint32_t>(packed + 4), low = LoadLe<uint32_t>(packed + 8);
+  StoreLe(scales, scale & 0x3F3F3F3Fu);
+  StoreLe(scales + 4, (low & 0x0F0F0F0Fu) | ((scale >> 2) & 0x30303030u));
+  StoreLe(mins, min & 0x3F3F3F3Fu);
+  StoreLe(mins + 4, ((low >> 4) & 0x0F0F0F0Fu) | ((min >> 2) & 0x30303030u));
 }
 
 void PackScalesMins(const uint8_t scales[8], const uint8_t mins[8], uint8_t packed[12]) {

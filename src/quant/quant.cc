@@ -102,18 +102,6 @@ const Codec& CodecOf(DType dtype) {
   return kByDType[static_cast<size_t>(dtype)];
 }
 
-// The row decoder under the instruction set in force; nullptr if the type has none.
-RowDecoder DecoderOf(DType dtype) {
-#if defined(__x86_64__)
-  const Isa isa = ActiveIsa();
-  RowDecoder fast = nullptr;
-  if (isa >= Isa::kAvx512) fast = Avx512DecoderOf(dtype);
-  else if (isa >= Isa::kAvx2) fast = Avx2DecoderOf(dtype);
-  if (fast != nullptr) return fast;
-#endif
-  return CodecOf(dtype).decode;
-}
-
 // Rows as stored: `stored_cols` >= cols, the rest is padding to a whole block (K types in .apr).
 struct RowLayout {
   int64_t rows;
@@ -133,7 +121,7 @@ RowLayout LayoutOf(const TensorView& view) {
 }
 
 void DecodeRows(const TensorView& view, std::span<float> out) {
-  const RowDecoder decode = DecoderOf(view.dtype);
+  const RowDecoder decode = RowDecoderOf(view.dtype);
   const RowLayout layout = LayoutOf(view);
   const int64_t cols = view.cols();
   if (layout.stored_cols == cols) {
@@ -182,8 +170,19 @@ void Widen(Bytes bytes, std::span<double> out) {
 bool CanDecode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).decode != nullptr; }
 bool CanEncode(DType dtype) { return IsAprNative(dtype) || CodecOf(dtype).encode != nullptr; }
 
+RowDecoder RowDecoderOf(DType dtype) {
+#if defined(__x86_64__)
+  const Isa isa = ActiveIsa();
+  RowDecoder fast = nullptr;
+  if (isa >= Isa::kAvx512) fast = Avx512DecoderOf(dtype);
+  else if (isa >= Isa::kAvx2) fast = Avx2DecoderOf(dtype);
+  if (fast != nullptr) return fast;
+#endif
+  return CodecOf(dtype).decode;
+}
+
 void DecodeRow(DType dtype, const std::byte* row, int64_t cols, float* out) {
-  const RowDecoder decode = DecoderOf(dtype);
+  const RowDecoder decode = RowDecoderOf(dtype);
   APR_CHECK(decode != nullptr && cols % InfoOf(dtype).block_elems == 0);
   decode(row, cols, out);
 }

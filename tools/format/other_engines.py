@@ -91,6 +91,8 @@ def judge(name, compute, want, limit, excuse):
     """(text of a column, whether it is a failure)"""
     try:
         logits, bad = compute()
+    except ImportError as missing:  # transformers reads GGUF with packages that it does not require
+        return f"{name} not compared: {str(missing).splitlines()[0][:60]}", False
     except Exception as problem:  # noqa: BLE001: whatever the engine throws is the finding
         text, good = f"refuses: {str(problem).splitlines()[0][:90]}", False
     else:
