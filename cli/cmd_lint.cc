@@ -14,7 +14,7 @@ namespace apr {
 namespace {
 
 int Run(const std::string& path, Console& console) {
-  const LintReport report = LintModel(*ModelFile::Open(path));
+  const LintReport report = LintModel(ModelFile::Open(path));
   if (console.json()) console.Document(report.ToJson());
   for (const LintIssue& issue : report.issues) {
     const Style style = issue.level == LintLevel::kError ? Style::kRed : issue.level == LintLevel::kWarn ? Style::kYellow : Style::kDim;

@@ -181,7 +181,8 @@ TEST(QuickComparison, HasTheSameBitsEverywhereAndTheStatedError) {
     if (i % 1000 == 999) coarse[i] += 0.02f;
     large[i] = wave[i] * 1e12f;
   }
-  for (const auto& [a, b] : {std::pair{wave, coarse}, std::pair{constant, other}, std::pair{coarse, constant}, std::pair{large, wave}}) {
+  for (const auto& pair : {std::pair{wave, coarse}, std::pair{constant, other}, std::pair{coarse, constant}, std::pair{large, wave}}) {
+    const std::vector<float>&a = pair.first, &b = pair.second;
     const std::vector<ElementDiff> all = UnderEachIsa([&] { return Quickly(a, b); });
     for (const ElementDiff& one : all) {
       ExpectSameButSums(one, all[0]);
@@ -206,7 +207,9 @@ TEST(QuickComparison, WhatF32CannotHoldIsExact) {
   const std::vector<std::pair<std::vector<float>, std::vector<float>>> pairs = {
       {tiny, scaled(1.01e-20f)}, {huge, scaled(1.01e25f)}, {scaled(1e38f), scaled(-1e38f)}, {wave, none}, {none, wave}, {none, none},
       {wave, wave},  {wave, huge}, {Wave(100), scaled(2)}, {hole, scaled(2)}, {scaled(2), pit}};
-  for (auto [a, b] : pairs) {
+  for (const auto& pair : pairs) {
+    const std::vector<float>& a = pair.first;
+    std::vector<float> b = pair.second;
     b.resize(a.size());
     for (const ElementDiff& one : UnderEachIsa([&] { return Quickly(a, b); })) {
       ExpectSameButSums(one, Diff(a, b));

@@ -10,9 +10,11 @@
 #include <string_view>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/thread_pool.h"
+#include "quant/quant.h"
 
 namespace apr {
 namespace {
@@ -68,6 +70,7 @@ class Finder {
   std::optional<PackedWeight> FromPart(const TensorInfo& info) {
     if (const auto module = Module(info.name, ".qweight")) return FromQweight(*module);
     if (const auto module = Module(info.name, ".weight_packed")) return FromCompressed(*module);
+    if (info.dtype == DType::kU8 && info.name.ends_with("_blocks")) return FromBlocks(info.name);
     const bool narrow = info.dtype == DType::kI8 || info.dtype == DType::kF8E4M3 ||
                         info.dtype == DType::kF8E5M2;
     if (!narrow || info.shape.ndim() != 2) return std::nullopt;
@@ -101,6 +104,7 @@ class Finder {
   PackedWeight FromQweight(const std::string& module);
   PackedWeight FromCompressed(const std::string& module);
   std::optional<PackedWeight> FromScaled(const std::string& module);
+  std::optional<PackedWeight> FromBlocks(const std::string& name);
 
   const ModelFile& file_;
   const Json* settings_ = nullptr;
@@ -175,13 +179,39 @@ std::optional<PackedWeight> Finder::FromScaled(const std::string& module) {
   return weight;
 }
 
+// gpt-oss as published: quant_method "mxfp4".
+std::optional<PackedWeight> Finder::FromBlocks(const std::string& name) {
+  PackedWeight weight{.name = name, .shape = {}, .scheme = "mxfp4", .parts = {}, .data = {}};
+  MxParts parts;
+  parts.blocks = Need(name, &weight);
+  const auto scales = Part(name.substr(0, name.size() - 7) + "_scales", &weight);
+  if (!scales) return std::nullopt;
+  parts.scales = *scales;
+  weight.shape = CheckMx(parts);
+  weight.data = parts;
+  return weight;
+}
+
 }  // namespace
+
+DType PackedWeight::dtype() const { return std::holds_alternative<MxParts>(data) ? DType::kMXFP4 : DType::kF32; }
+
+void PackedWeight::ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const {
+  if (const auto* p = std::get_if<MxParts>(&data)) return RepackMxRows(*p, first, count, out);
+  DecodeRows(first, count, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
+}
 
 void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out) const {
   if (const auto* p = std::get_if<GptqParts>(&data)) return DecodeGptqRows(*p, first, count, out);
   if (const auto* p = std::get_if<AwqParts>(&data)) return DecodeAwqRows(*p, first, count, out);
   if (const auto* p = std::get_if<CompressedParts>(&data)) {
     return DecodeCompressedRows(*p, first, count, out);
+  }
+  if (std::holds_alternative<MxParts>(data)) {
+    const Shape rows{count, shape.cols()};
+    std::vector<std::byte> blocks(*StorageBytes(DType::kMXFP4, rows));
+    ReadRows(first, count, blocks);
+    return DecodeTensor({DType::kMXFP4, rows, blocks}, out);
   }
   DecodeScaledRows(std::get<ScaledParts>(data), first, count, out);
 }
@@ -200,21 +230,22 @@ std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts) {
 
 namespace {
 
-// The values of all `weights`, one after the other.
-std::shared_ptr<const MappedFile> DecodeAll(const std::string& name, const std::vector<PackedWeight>& weights, uint64_t bytes) {
+// The values of all `weights`, each at its offset.
+std::shared_ptr<const MappedFile> DecodeAll(const std::string& name, const std::vector<PackedWeight>& weights, const std::vector<uint64_t>& offsets,
+                                            uint64_t bytes) {
   return MappedFile::InMemory(name, bytes, [&](std::span<std::byte> memory) {
     ThreadPool pool(ThreadPool::HardwareThreads());
-    auto* out = reinterpret_cast<float*>(memory.data());
-    for (const PackedWeight& weight : weights) {
-      const int64_t cols = weight.shape[1];
+    for (size_t w = 0; w < weights.size(); ++w) {
+      const PackedWeight& weight = weights[w];
+      const size_t row = *StorageBytes(weight.dtype(), Shape{weight.shape.cols()});
       try {
-        pool.ParallelFor(weight.shape[0], 16, [&](int64_t begin, int64_t end, int) {
-          weight.DecodeRows(begin, end - begin, {out + begin * cols, static_cast<size_t>((end - begin) * cols)});
+        pool.ParallelFor(weight.shape.rows(), 16, [&](int64_t begin, int64_t end, int) {
+          const auto first = static_cast<size_t>(begin);
+          weight.ReadRows(begin, end - begin, memory.subspan(offsets[w] + first * row, static_cast<size_t>(end - begin) * row));
         });
       } catch (const Error& error) {
         throw error.With({.file = name, .tensor = weight.name});
       }
-      out += weight.shape.num_elements();
     }
   });
 }
@@ -233,17 +264,20 @@ void RefuseUnknownPacking(const ModelFile& file, const std::set<std::string_view
 
 }  // namespace
 
-std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file) {
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file, bool values) {
   if (file->container() != Container::kSafetensors) return file;
   const std::vector<PackedWeight> weights = FindPackedWeights(*file);
   std::set<std::string_view> parts;
   for (const PackedWeight& weight : weights) parts.insert(weight.parts.begin(), weight.parts.end());
   RefuseUnknownPacking(*file, parts);
   if (weights.empty()) return file;
+  constexpr uint64_t kAlignment = 64;
   uint64_t bytes = 0;
+  std::vector<uint64_t> offsets;
   for (const PackedWeight& weight : weights) {
-    const auto more = StorageBytes(DType::kF32, weight.shape);
-    const auto sum = more ? CheckedAdd(bytes, *more) : std::nullopt;
+    offsets.push_back(AlignUp(bytes, kAlignment));
+    const auto more = StorageBytes(weight.dtype(), weight.shape);
+    const auto sum = more ? CheckedAdd(offsets.back(), *more) : std::nullopt;
     if (!sum) throw Error(ErrorCode::kInvalidFormat, "too large to decode", {.file = file->path(), .tensor = weight.name});
     bytes = *sum;
   }
@@ -255,13 +289,11 @@ std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> 
     if (parts.count(info.name) == 0) out.tensors.push_back(info);
   }
   const int memory = static_cast<int>(out.files.size());
-  uint64_t offset = 0;
-  for (const PackedWeight& weight : weights) {
-    const uint64_t size = *StorageBytes(DType::kF32, weight.shape);
-    out.tensors.push_back({weight.name, DType::kF32, weight.shape, memory, offset, size});
-    offset += size;
+  for (size_t w = 0; w < weights.size(); ++w) {
+    const PackedWeight& weight = weights[w];
+    out.tensors.push_back({weight.name, weight.dtype(), weight.shape, memory, offsets[w], *StorageBytes(weight.dtype(), weight.shape)});
   }
-  out.files.push_back(DecodeAll(file->path(), weights, bytes));
+  out.files.push_back(values ? DecodeAll(file->path(), weights, offsets, bytes) : MappedFile::Borrowed(file->path(), Bytes(static_cast<const std::byte*>(nullptr), bytes)));
   return std::make_shared<const ModelFile>(std::move(out));
 }
 

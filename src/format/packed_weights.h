@@ -17,12 +17,15 @@ namespace apr {
 
 struct PackedWeight {
   std::string name;                // of the logical tensor: "<module>.weight"
-  Shape shape;                     // [out, in]
-  const char* scheme;              // "gptq", "awq", "compressed-tensors", "scaled"
+  Shape shape;                     // [out, in]; MXFP4: [..., out, in]
+  const char* scheme;              // "gptq", "awq", "compressed-tensors", "scaled", "mxfp4"
   std::vector<std::string> parts;  // names of the tensors it is made of
-  std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts> data;  // views into the ModelFile
+  std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts, MxParts> data;  // views into the ModelFile
 
-  // Rows [first, first + count) as f32; out.size() == count * shape[1].
+  DType dtype() const;  // of what it becomes: F32, or MXFP4
+  // Rows [first, first + count) in that type.
+  void ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const;
+  // The same decoded; out.size() == count * shape.cols().
   void DecodeRows(int64_t first, int64_t count, std::span<float> out) const;
 };
 
@@ -31,6 +34,7 @@ struct PackedWeight {
 //   <module>.weight_packed, .weight_scale, .weight_shape
 //            [, .weight_zero_point, .weight_g_idx]                        compressed-tensors, int4 / int8
 //   <module>.weight (I8 or F8), .weight_scale or .weight_scale_inv        one scale per block, row or all
+//   <name>_blocks, <name>_scales                                           MXFP4; the logical name is the first part's
 // Bits and the GPTQ format come from config.json's quantization_config, bits else from g_idx. Views stay
 // valid as long as `file` lives. Throws kInvalidFormat naming the weight when its parts contradict each
 // other.
@@ -40,9 +44,11 @@ std::vector<PackedWeight> FindPackedWeights(const ModelFile& file);
 // whose weights are stored plain.
 std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts);
 
-// The file as a model's code sees it: each packed weight one F32 tensor, decoded into memory (4 bytes an element);
+// The file as a model's code sees it: each packed weight one F32 tensor, decoded into memory (4 bytes an element), or one of
+// type MXFP4;
 // `file` itself if it has none. Everything that binds tensors to a model goes through here. Throws kModelLoad, naming the
 // method and a tensor, for a quantization_config with integers beside that none of these ways to pack explains.
-std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file);
+// Without `values`: names, types and shapes alone; no tensor may be viewed.
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file, bool values = true);
 
 }  // namespace apr

@@ -19,9 +19,9 @@ const std::string kFolder = APR_SOURCE_DIR "/testdata/packed/";
 
 std::vector<float> DecodeAll(const PackedWeight& weight) {
   std::vector<float> out(static_cast<size_t>(weight.shape.num_elements()));
-  const auto cols = static_cast<size_t>(weight.shape[1]);
+  const auto cols = static_cast<size_t>(weight.shape.cols());
   // Row by row and in a pair: rows decode alone.
-  for (int64_t r = 0; r < weight.shape[0]; ++r) {
+  for (int64_t r = 0; r < weight.shape.rows(); ++r) {
     weight.DecodeRows(r, 1, std::span(out).subspan(static_cast<size_t>(r) * cols, cols));
   }
   return out;
@@ -34,9 +34,9 @@ TEST(PackedWeights, EveryPublishedPackingDecodes) {
     const auto file = ModelFile::Open(entry.path().string());
     const std::vector<PackedWeight> found = FindPackedWeights(*file);
     ASSERT_EQ(found.size(), 1u);
-    EXPECT_EQ(found[0].name, "m.weight");
+    EXPECT_EQ(found[0].name, found[0].scheme == std::string("mxfp4") ? "m_blocks" : "m.weight");
     EXPECT_EQ(found[0].parts.size(), file->tensors().size() - 1);
-    const TensorView expected = file->View(*file->Find("expected.m.weight"));
+    const TensorView expected = file->View(*file->Find("expected"));
     ASSERT_EQ(found[0].shape, expected.shape);
     const std::vector<float> decoded = DecodeAll(found[0]);
     for (size_t i = 0; i < decoded.size(); ++i) {
@@ -44,7 +44,7 @@ TEST(PackedWeights, EveryPublishedPackingDecodes) {
     }
     ++cases;
   }
-  EXPECT_EQ(cases, 11);
+  EXPECT_EQ(cases, 12);
 }
 
 // The rule that a wrong reader breaks without noticing: the two GPTQ formats differ by one.
@@ -73,6 +73,16 @@ TEST(PackedWeights, ContradictingPartsAreRefused) {
   bad = good;
   bad.qweight = good.scales;
   EXPECT_THROW(CheckGptq(bad), Error) << "not words";
+}
+
+TEST(PackedWeights, Mxfp4NeedsAScaleForEachBlock) {
+  const auto file = ModelFile::Open(kFolder + "mxfp4");
+  MxParts parts = std::get<MxParts>(FindPackedWeights(*file)[0].data);
+  EXPECT_EQ(CheckMx(parts), (Shape{2, 3, 64}));
+  parts.scales.shape = Shape{2, 2, 3};
+  EXPECT_THROW(CheckMx(parts), Error);
+  std::swap(parts.blocks, parts.scales);
+  EXPECT_THROW(CheckMx(parts), Error);
 }
 
 TEST(PackedWeights, APlainModelHasNone) {

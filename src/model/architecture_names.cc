@@ -126,7 +126,10 @@ std::vector<TensorRule> GptOssNames() {
        {"model.layers.{L}.mlp.experts.gate_up_proj", {Slot::kExpertGate, Slot::kExpertUp}, kStackedExpertsInterleavedTransposed},
        {"model.layers.{L}.mlp.experts.gate_up_proj_bias", {Slot::kExpertGateBias, Slot::kExpertUpBias}, kStackedExpertsInterleaved},
        {"model.layers.{L}.mlp.experts.down_proj", {Slot::kExpertDown}, kStackedExpertsTransposed},
-       {"model.layers.{L}.mlp.experts.down_proj_bias", {Slot::kExpertDownBias}, kStackedExperts}});
+       {"model.layers.{L}.mlp.experts.down_proj_bias", {Slot::kExpertDownBias}, kStackedExperts},
+       // As published: MXFP4, each with its scales beside it (format/packed_weights.h), not transposed.
+       {"model.layers.{L}.mlp.experts.gate_up_proj_blocks", {Slot::kExpertGate, Slot::kExpertUp}, kStackedExpertsInterleaved, true},
+       {"model.layers.{L}.mlp.experts.down_proj_blocks", {Slot::kExpertDown}, kStackedExperts, true}});
 }
 
 std::vector<TensorRule> DeepseekNames() {

@@ -147,6 +147,7 @@ class Exporter {
 
   std::vector<TensorToWrite> Run() {
     for (const TensorRule& rule : target_) {
+      if (rule.read_only) continue;
       const bool by_layer = rule.name.find("{L}") != std::string_view::npos;
       const bool by_expert = rule.name.find("{E}") != std::string_view::npos;
       const auto layers = by_layer ? static_cast<int>(model_->config().num_layers) : 1;

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "format/apr_reader.h"
 #include "format/container_checks.h"
+#include "format/packed_weights.h"
 #include "model/inventory.h"
 #include "model/resolve.h"
 
@@ -27,7 +28,7 @@ constexpr std::pair<std::string_view, std::string_view> kAbbreviations[] = {
 
 class Linter {
  public:
-  explicit Linter(const ModelFile& file) : file_(file) { report_.model = file.path(); }
+  explicit Linter(std::shared_ptr<const ModelFile> file) : file_(*file), weights_(std::move(file)) { report_.model = file_.path(); }
 
   LintReport Run() {
     for (const FileWarning& warning : file_.warnings()) {
@@ -72,8 +73,9 @@ class Linter {
 
   void Resolve() {
     try {
-      resolved_ = ResolveConfig(file_);
-      inventory_ = TakeInventory(file_, *resolved_->architecture, resolved_->config);
+      weights_ = UnpackWeights(weights_, false);
+      resolved_ = ResolveConfig(*weights_);
+      inventory_ = TakeInventory(*weights_, *resolved_->architecture, resolved_->config);
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kModelLoad && e.code() != ErrorCode::kInvalidFormat) throw;
       Add(LintLevel::kInfo, "Layout Contract", fmt::format("shapes are not checked against a configuration: {}", e.message()), "");
@@ -103,7 +105,7 @@ class Linter {
   void Naming() {
     std::string abbreviated, foreign, stands_for;
     int64_t abbreviations = 0, foreigners = 0;
-    for (const TensorInfo& info : file_.tensors()) {
+    for (const TensorInfo& info : weights_->tensors()) {
       if (IsDerivedBuffer(info.name) || Canonical(info.name)) continue;
       if (const auto full = Abbreviation(info.name)) {
         if (abbreviations++ == 0) abbreviated = info.name, stands_for = std::string(*full);
@@ -174,6 +176,7 @@ class Linter {
   }
 
   const ModelFile& file_;
+  std::shared_ptr<const ModelFile> weights_;  // file_ with packed weights as the tensors that they stand for
   std::optional<ResolvedConfig> resolved_;
   std::optional<Inventory> inventory_;
   LintReport report_;
@@ -209,6 +212,6 @@ Json LintReport::ToJson() const {
           {"issues", std::move(list)}};
 }
 
-LintReport LintModel(const ModelFile& file) { return Linter(file).Run(); }
+LintReport LintModel(std::shared_ptr<const ModelFile> file) { return Linter(std::move(file)).Run(); }
 
 }  // namespace apr

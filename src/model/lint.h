@@ -1,6 +1,7 @@
 // Advice about a model file: what a careful publisher would do otherwise. Reads no tensor data.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,6 @@ struct LintReport {
   Json ToJson() const;
 };
 
-LintReport LintModel(const ModelFile& file);
+LintReport LintModel(std::shared_ptr<const ModelFile> file);
 
 }  // namespace apr

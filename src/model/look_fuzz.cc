@@ -15,11 +15,12 @@
 namespace apr {
 namespace {
 
-void Look(const ModelFile& file, ThreadPool& pool) {
+void Look(const std::shared_ptr<const ModelFile>& shared, ThreadPool& pool) {
+  const ModelFile& file = *shared;
   const NameTree tree = BuildNameTree(file, "");
   if (NameTreeAscii(tree, {}).empty() || NameTreeDot(tree, {}).empty() || NameTreeMermaid(tree, {}).empty()) std::abort();
   DumpJson(NameTreeJson(tree, {}));
-  DumpJson(LintModel(file).ToJson());
+  DumpJson(LintModel(shared).ToJson());
   for (const TensorInfo& info : file.tensors()) DescribeBlocks(file.View(info), 0, 4);
   const ValidateReport report = ValidateModel(file, true, pool);
   DumpJson(report.ToJson());
@@ -43,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (error.code() != apr::ErrorCode::kInvalidFormat) std::abort();
   }
   try {
-    apr::Look(*apr::ModelFile::FromMapped(apr::MappedFile::Borrowed("fuzz", bytes)), pool);
+    apr::Look(apr::ModelFile::FromMapped(apr::MappedFile::Borrowed("fuzz", bytes)), pool);
   } catch (const apr::Error& error) {
     if (error.code() == apr::ErrorCode::kInternal) std::abort();
   }

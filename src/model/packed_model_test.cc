@@ -1,7 +1,8 @@
-// A model whose matrices are packed as GPTQ, AWQ, compressed-tensors or I8 with scales is the model of what they
+// A model whose matrices are packed as GPTQ, AWQ, compressed-tensors, I8 with scales or MXFP4 is the model of what they
 // decode to, bit for bit: logits, a written GGUF, a written folder.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -217,6 +218,77 @@ TEST_P(PackedModel, AMissingPartIsToldByName) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
   }
+}
+
+// gpt-oss as it is published: experts in MXFP4, whose plain form is transposed.
+class Mxfp4Experts : public testing::Test {
+ protected:
+  static constexpr int64_t kExperts = 3, kHidden = 64, kInner = 32;
+
+  void SetUp() override {
+    Json config = *ModelFile::Open(APR_SOURCE_DIR "/testdata/model/gpt-oss")->config();
+    config["hidden_size"] = kHidden, config["intermediate_size"] = kInner, config["num_local_experts"] = kExperts;
+    config["num_hidden_layers"] = 1, config["layer_types"] = {"full_attention"}, config["vocab_size"] = 64;
+    const int64_t heads = 12 * 4, kv = 12 * 2;
+    const std::string layer = "model.layers.0.", attention = layer + "self_attn.", experts = layer + "mlp.experts.";
+    for (const auto& [name, shape] : std::vector<std::pair<std::string, Shape>>{
+             {"model.embed_tokens.weight", {64, kHidden}}, {"lm_head.weight", {64, kHidden}}, {"model.norm.weight", {kHidden}},
+             {layer + "input_layernorm.weight", {kHidden}}, {layer + "post_attention_layernorm.weight", {kHidden}}, {attention + "sinks", {4}},
+             {attention + "q_proj.weight", {heads, kHidden}}, {attention + "q_proj.bias", {heads}}, {attention + "k_proj.weight", {kv, kHidden}},
+             {attention + "k_proj.bias", {kv}}, {attention + "v_proj.weight", {kv, kHidden}}, {attention + "v_proj.bias", {kv}},
+             {attention + "o_proj.weight", {kHidden, heads}}, {attention + "o_proj.bias", {kHidden}}, {layer + "mlp.router.weight", {kExperts, kHidden}},
+             {layer + "mlp.router.bias", {kExperts}}, {experts + "gate_up_proj_bias", {kExperts, 2 * kInner}}, {experts + "down_proj_bias", {kExperts, kHidden}}}) {
+      std::vector<float> values;
+      for (int64_t i = 0; i < shape.num_elements(); ++i) values.push_back(static_cast<float>(static_cast<int>(random_() % 200) - 100) / 400);
+      for (Parts* parts : {&packed_, &plain_}) parts->push_back(Made(name, DType::kF32, shape, values.data()));
+    }
+    AddMatrices(experts + "gate_up_proj", 2 * kInner, kHidden);
+    AddMatrices(experts + "down_proj", kHidden, kInner);
+    Write("plain", plain_, config);
+    config["quantization_config"] = {{"quant_method", "mxfp4"}};
+    Write("packed", packed_, config);
+  }
+
+  void AddMatrices(const std::string& name, int64_t out, int64_t in) {
+    constexpr float kLevels[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+    std::vector<uint8_t> blocks, scales;
+    std::vector<float> plain(static_cast<size_t>(kExperts * in * out));
+    for (int64_t row = 0; row < kExperts * out; ++row) {
+      for (int64_t i = 0; i < in; i += 2) {
+        if (i % 32 == 0) scales.push_back(static_cast<uint8_t>(120 + random_() % 4));
+        blocks.push_back(static_cast<uint8_t>(random_() % 256));
+        for (const int64_t half : {0, 1}) {
+          const int64_t at = row / out * in * out + (i + half) * out + row % out;
+          plain[static_cast<size_t>(at)] = std::ldexp(kLevels[blocks.back() >> (4 * half) & 15], scales.back() - 127);
+        }
+      }
+    }
+    packed_.push_back(Made(name + "_blocks", DType::kU8, {kExperts, out, in / 32, 16}, blocks.data()));
+    packed_.push_back(Made(name + "_scales", DType::kU8, {kExperts, out, in / 32}, scales.data()));
+    plain_.push_back(Made(name, DType::kF32, {kExperts, in, out}, plain.data()));
+  }
+
+  void Write(const std::string& name, const Parts& tensors, const Json& config) {
+    WriteSafetensorsFolder({.folder = folder_ / name, .tensors = tensors, .metadata = {}});
+    std::ofstream(folder_ / (name + "/config.json")) << config;
+  }
+  TempFolder folder_{"mxfp4-experts"};
+  std::mt19937 random_{11};
+  Parts packed_, plain_;
+};
+
+TEST_F(Mxfp4Experts, AreReadInPlaceWrittenAsTheyStandAndUnpacked) {
+  const auto packed = Model::Load(folder_ / "packed"), plain = Model::Load(folder_ / "plain");
+  EXPECT_TRUE(packed->unread_tensors().empty() && packed->unread_keys().empty());
+  EXPECT_EQ(packed->num_parameters(), plain->num_parameters());
+  const std::vector<float> expected = Logits(*plain);
+  EXPECT_EQ(Logits(*packed), expected);
+  ExportSafetensors(packed, {.out = folder_ / "back"});
+  EXPECT_EQ(Logits(*Model::Load(folder_ / "back")), expected);
+  EXPECT_EQ(ModelFile::Open(folder_ / "back")->Find("model.layers.0.mlp.experts.down_proj")->shape, (Shape{kExperts, kInner, kHidden}));
+  ExportGguf(packed, {.out = folder_ / "kept.gguf"});
+  EXPECT_EQ(ModelFile::Open(folder_ / "kept.gguf")->Find("blk.0.ffn_down_exps.weight")->dtype, DType::kMXFP4);
+  EXPECT_EQ(Logits(*Model::Load(folder_ / "kept.gguf")), expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, PackedModel, testing::Values("gptq", "awq", "compressed", "scaled"), [](const auto& p) { return p.param; });

@@ -36,6 +36,7 @@ struct TensorRule {
   std::string_view name;      // "{L}" stands for the layer, "{E}" for the expert, or the head
   std::vector<Slot> slots;
   Transform transform = Transform::kNone;
+  bool read_only = false;     // another way to store the slots of a rule before it: read, never written
 };
 
 // `pattern` with its placeholders filled in.

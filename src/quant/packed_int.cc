@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "quant/mx.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -227,6 +228,32 @@ void DecodeScaledRows(const ScaledParts& p, int64_t first, int64_t count, std::s
     for (int64_t i = 0; i < in; i += cols_each) {
       const float scale = FloatAt(p.scale, scale_row + i / cols_each);
       for (int64_t k = i; k < std::min(in, i + cols_each); ++k) to[k] *= scale;
+    }
+  }
+}
+
+Shape CheckMx(const MxParts& parts) {
+  const Shape& blocks = parts.blocks.shape;
+  Require(parts.blocks.dtype == DType::kU8 && blocks.ndim() >= 3 && blocks[blocks.ndim() - 1] == 16, "its blocks must be U8 [..., out, groups, 16]", parts.blocks);
+  const std::span<const int64_t> groups = blocks.dims().first(blocks.dims().size() - 1);
+  Require(parts.scales.dtype == DType::kU8 && parts.scales.shape == Shape(groups), "its scales must be U8, one for each block of 16 bytes", parts.scales);
+  std::vector<int64_t> dims(groups.begin(), groups.end());
+  Require(dims.back() <= INT64_MAX / kBlock32, "its rows are too long", parts.blocks);
+  dims.back() *= kBlock32;
+  return Shape(dims);
+}
+
+void RepackMxRows(const MxParts& parts, int64_t first, int64_t count, std::span<std::byte> out) {
+  const int64_t groups = parts.scales.cols();
+  APR_CHECK(out.size() == static_cast<size_t>(count * groups) * sizeof(BlockMXFP4));
+  auto* to = reinterpret_cast<BlockMXFP4*>(out.data());
+  for (int64_t block = first * groups; block < (first + count) * groups; ++block, ++to) {
+    to->e = std::to_integer<uint8_t>(parts.scales.bytes[static_cast<size_t>(block)]);
+    const std::byte* pairs = parts.blocks.bytes.data() + block * 16;
+    for (int i = 0; i < 16; ++i) {  // element i of the first half, element i + 16
+      const auto low = std::to_integer<unsigned>(pairs[i / 2]) >> (4 * (i % 2)) & 15;
+      const auto high = std::to_integer<unsigned>(pairs[8 + i / 2]) >> (4 * (i % 2)) & 15;
+      to->qs[i] = static_cast<uint8_t>(low | high << 4);
     }
   }
 }

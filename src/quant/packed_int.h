@@ -1,10 +1,11 @@
 // Integer weights packed into 32-bit words with scales beside them, as Python tools store them in
 // safetensors: GPTQ, AWQ, compressed-tensors; and 8-bit floats with block scales. Each has its own order
-// of bits and its own zero point; all decode to a row-major [out, in] f32.
+// of bits and its own zero point; all decode to a row-major [out, in] f32. MXFP4 in two tensors becomes
+// the block type MXFP4.
 //
 // Sources: AutoGPTQ auto_gptq/nn_modules/qlinear/qlinear_cuda.py (pack), GPTQModel
 // gptqmodel/utils/model.py (v1 and v2 zero points), AutoAWQ awq/modules/linear/gemm.py (from_linear),
-// vllm-project/compressed-tensors compressors/quantized_compressors/pack_quantized.py,
+// transformers src/transformers/integrations/mxfp4.py (convert_moe_packed_tensors), vllm-project/compressed-tensors compressors/quantized_compressors/pack_quantized.py,
 // deepseek-ai/DeepSeek-V3 inference/kernel.py (weight_dequant).
 #pragma once
 
@@ -47,6 +48,10 @@ struct ScaledParts {
   // float [ceil(out / block_out), ceil(in / block_in)], or one number for the whole tensor.
   TensorView scale;
 };
+struct MxParts {
+  TensorView blocks;   // U8 [..., out, in / 32, 16]: elements 2i and 2i + 1 of 32 in the low and the high half of byte i
+  TensorView scales;   // U8 [..., out, in / 32]: E8M0
+};
 
 // Shape of the decoded weight, checked: every part has the shape and type that the others need, the
 // group numbers are in range. Throws Error(kInvalidFormat).
@@ -54,6 +59,7 @@ Shape CheckGptq(const GptqParts& parts);
 Shape CheckAwq(const AwqParts& parts);
 Shape CheckCompressed(const CompressedParts& parts);
 Shape CheckScaled(const ScaledParts& parts);
+Shape CheckMx(const MxParts& parts);  // [..., out, in]
 
 // After the check: rows [first, first + count) of the weight. out.size() == count * in. Any two calls on
 // different rows may run at the same time.
@@ -62,5 +68,7 @@ void DecodeAwqRows(const AwqParts& parts, int64_t first, int64_t count, std::spa
 void DecodeCompressedRows(const CompressedParts& parts, int64_t first, int64_t count,
                           std::span<float> out);
 void DecodeScaledRows(const ScaledParts& parts, int64_t first, int64_t count, std::span<float> out);
+// Rows of all matrices, counted through, as blocks of type MXFP4: 17 bytes for 32 elements.
+void RepackMxRows(const MxParts& parts, int64_t first, int64_t count, std::span<std::byte> out);
 
 }  // namespace apr

@@ -98,6 +98,15 @@ def int8_rows(rng):
         {"quant_method": "compressed-tensors", "format": "int-quantized"}
 
 
+def mxfp4(rng):
+    levels = numpy.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], numpy.float32)
+    q = rng.integers(0, 16, (2, 3, 2, 32)).astype(numpy.uint8)  # two matrices of three rows of two groups
+    scale = rng.integers(110, 140, (2, 3, 2)).astype(numpy.uint8)
+    expected = levels[q] * numpy.exp2(scale.astype(numpy.float32) - 127)[..., None]
+    blocks = q[..., 0::2] | q[..., 1::2] << 4
+    return {"m_blocks": torch.from_numpy(blocks), "m_scales": torch.from_numpy(scale)}, expected.reshape(2, 3, 64), {"quant_method": "mxfp4"}
+
+
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else "testdata/packed")
     rng = numpy.random.default_rng(7)
@@ -105,10 +114,11 @@ def main():
     cases |= {"gptq-v2": gptq(rng, 4, True), "awq": awq(rng), "fp8-block": block_float8(rng),
               "int8-rows": int8_rows(rng), "compressed-int4": compressed(rng, 4, False),
               "compressed-int4-zero": compressed(rng, 4, True), "compressed-int8": compressed(rng, 8, False)}
+    cases["mxfp4"] = mxfp4(rng)
     for name, (tensors, expected, config) in cases.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
-        tensors["expected.m.weight"] = torch.from_numpy(numpy.ascontiguousarray(expected, numpy.float32))
+        tensors["expected"] = torch.from_numpy(numpy.ascontiguousarray(expected, numpy.float32))
         save_file(tensors, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"quantization_config": config}) + "\n")
 

@@ -34,6 +34,7 @@ struct Side {
   ExecutorKind executor = ExecutorKind::kCpu;
   // At most one of `file` and `stages` is set; neither: `problem` says why.
   std::shared_ptr<const ModelFile> file;
+  std::shared_ptr<const ModelFile> weights;  // the same with packed weights as the tensors that they stand for
   std::optional<StageDirectory> stages;
   std::optional<Error> problem;
 

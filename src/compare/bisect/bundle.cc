@@ -107,8 +107,8 @@ std::string AddDescription(TarGzWriter& out, const std::string& name, const Side
 // The tensors that findings name, as the side holds them, in one safetensors file of raw values where the
 // type allows, else as f32.
 const TensorInfo* TensorNamed(const Side& side, const std::string& hf_name) {
-  if (!side.file) return nullptr;
-  if (const TensorInfo* info = side.file->Find(hf_name)) return info;
+  if (!side.weights) return nullptr;
+  if (const TensorInfo* info = side.weights->Find(hf_name)) return info;
   if (side.architecture == nullptr) return nullptr;
   for (const auto& [key, slot] : side.slots.slots) {
     if (slot.tensor != nullptr && HfName(*side.architecture, key) == hf_name) return slot.tensor;
@@ -125,11 +125,11 @@ void AddTensors(TarGzWriter& out, const std::string& name, const Side& side, con
     const TensorInfo* info = TensorNamed(side, finding.first.tensor);
     if (info == nullptr || static_cast<int64_t>(info->bytes) > left) continue;
     left -= static_cast<int64_t>(info->bytes);
-    tensors.push_back(CopyOf(side.file, *info, finding.first.tensor));
+    tensors.push_back(CopyOf(side.weights, *info, finding.first.tensor));
   }
   if (tensors.empty()) return;
   // Quantised blocks have no safetensors type: their container keeps them.
-  const bool gguf = side.file->container() == Container::kGguf;
+  const bool gguf = side.file->container() == Container::kGguf || std::ranges::any_of(tensors, [](const TensorToWrite& t) { return IsQuantized(t.dtype); });
   const std::string path = scratch / (name + ".tensors");
   if (gguf) WriteGguf(path, tensors, {}, Overwrite::kAllow);
   else WriteSafetensors(path, std::move(tensors), {}, Overwrite::kAllow);

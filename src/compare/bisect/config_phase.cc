@@ -146,7 +146,7 @@ class ConfigPhase {
       if (!trial.slot_problem) {
         ModelConfig other = b_.a.config;
         field->copy(other, Otherwise(b_.a.config));
-        const Effect effect = FindEffect(b_, b_.a.config, other, *b_.a.architecture, b_.a.slots, b_.a.file);
+        const Effect effect = FindEffect(b_, b_.a.config, other, *b_.a.architecture, b_.a.slots, b_.a.weights);
         f.first.layer = effect.layer;
         f.first.stage = effect.stage;
         f.cause = Cause{.name = field->name, .a = field->value(b_.a.config), .b = nullptr, .evidence = "with A's value every tensor of B has its place",
@@ -217,7 +217,7 @@ class ConfigPhase {
     const bool named = field.name[0] != 0;
     if (std::string_view(field.name) == "missing_bias" && AbsentUnder(right) > AbsentUnder(before)) return;  // the weights phase misses the tensors
     const SlotTable slots = field.shapes ? b_.a.slots : Merged(b_);
-    const Effect effect = FindEffect(b_, right, before, *b_.b.architecture, slots, b_.b.file);
+    const Effect effect = FindEffect(b_, right, before, *b_.b.architecture, slots, b_.b.weights);
     b_.b.config = right;
     Rebind(b_.b);
     if (effect.runs && !effect.differs) {
@@ -250,7 +250,7 @@ class ConfigPhase {
 
   // How many tensors a configuration asks for that are not in B's file.
   int64_t AbsentUnder(const ModelConfig& config) const {
-    const auto model = BindWalkModel(config, *b_.b.architecture, b_.b.slots, b_.b.file);
+    const auto model = BindWalkModel(config, *b_.b.architecture, b_.b.slots, b_.b.weights);
     return std::ranges::count(model->present, false);
   }
 

@@ -77,8 +77,10 @@ Side OpenSide(const std::string& given) {
   }
   try {
     side.file = ModelFile::Open(side.path);
+    side.weights = UnpackWeights(side.file);
   } catch (const Error& e) {
-    if (e.code() != ErrorCode::kInvalidFormat || !WasMeantAsModel(side.path)) throw;
+    const bool unread = e.code() == ErrorCode::kInvalidFormat || (side.file != nullptr && e.code() == ErrorCode::kModelLoad);
+    if (!unread || !WasMeantAsModel(side.path)) throw;
     side.problem = e;
     return side;
   }
@@ -97,7 +99,7 @@ void BindAnew(Side& side, bool factors) {
   if (factors) each_factors([](std::vector<double>& each, const std::vector<double>& plain) { if (each == plain) each.clear(); });
   side.slot_problem.reset();
   try {
-    side.slots = BindSlots(*side.file, *side.architecture, side.config);
+    side.slots = BindSlots(*side.weights, *side.architecture, side.config);
     if (factors) ApplyRopeFactorTensors(side.slots, side.config);
   } catch (const Error& e) {
     side.slot_problem = e;

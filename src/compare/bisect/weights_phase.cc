@@ -26,9 +26,9 @@ class WeightsPhase {
 
  private:
   void BySlots() {
-    const BoundSide a = BindSide(b_.a.file, *b_.a.architecture, b_.a.config);
-    BoundSide b = BindSide(b_.b.file, *b_.b.architecture, b_.b.config);
-    WeightEffect effect(b_.a.config, *b_.a.architecture, a.slots, b_.a.file, b_.pool->threads());
+    const BoundSide a = BindSide(b_.a.weights, *b_.a.architecture, b_.a.config);
+    BoundSide b = BindSide(b_.b.weights, *b_.b.architecture, b_.b.config);
+    WeightEffect effect(b_.a.config, *b_.a.architecture, a.slots, b_.a.weights, b_.pool->threads());
     const WeightComparison compared = CompareBound(a, b, [&](const SlotKey& key) { return effect.Reads(key); }, b_.options.causes, *b_.pool);
     Cover(compared);
     std::vector<FaultGroup> groups = GroupFaults(compared.faults, [&](const SlotKey& key) { return effect.Order(key); });
@@ -43,7 +43,7 @@ class WeightsPhase {
 
   void ByNames() {
     const bool known = b_.a.architecture != nullptr && b_.b.architecture != nullptr;
-    const WeightComparison compared = CompareNamed(b_.a.file, b_.b.file, b_.options.causes && !known, *b_.pool);
+    const WeightComparison compared = CompareNamed(b_.a.weights, b_.b.weights, b_.options.causes && !known, *b_.pool);
     Cover(compared);
     if (known) {
       Finding finding;
