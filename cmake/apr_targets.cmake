@@ -7,7 +7,7 @@
 #   A binary labelled slow runs only with scripts/test --all.
 # apr_fuzz(NAME SOURCES ... DEPS ... [CORPUS FOLDER...]): a fuzz target: libFuzzer with APR_FUZZ, else
 #   a program that replays files, so that crashes once found stay tests on every compiler. Each CORPUS
-#   folder (from the root) is replayed as a test.
+#   folder (from the root) is replayed as a test. The target `fuzzers` is all of them.
 # apr_script_test(NAME SCRIPT ARGUMENTS...): a Python program below tools/ as a slow test. It ends with 77
 #   where a library that it compares with is not installed: skipped.
 # apr_bench(NAME SOURCES ... DEPS ...): a Google Benchmark program; built with APR_BENCH only.
@@ -80,9 +80,12 @@ function(apr_test folder)
     LABELS "${ARG_LABELS}" WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}")
 endfunction()
 
+add_custom_target(fuzzers)
+
 function(apr_fuzz name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;CORPUS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
+  add_dependencies(fuzzers ${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   if(APR_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)

@@ -103,6 +103,34 @@ TEST(ElementDiff, RulesHoldForBothTypes) {
   CheckRules<double>();
 }
 
+TEST(ElementDiff, FiguresAreTheirFormulas) {
+  const ElementDiff one = Diff({3}, {1}), four = Diff({3, 4, 0, 0}, {1, 4, 0, 0}), none = Diff({}, {});
+  EXPECT_EQ(one.mean_abs(), 2);
+  EXPECT_EQ(one.rmse(), 2);
+  EXPECT_EQ(one.rms_a(), 3);
+  EXPECT_EQ(four.mean_abs(), 0.5);
+  EXPECT_EQ(four.rmse(), 1);
+  EXPECT_EQ(four.rms_a(), 2.5);
+  for (const double figure : {none.mean_abs(), none.rmse(), none.rms_a()}) EXPECT_EQ(figure, 0);
+  EXPECT_EQ(Diff({0}, {0}).cosine(), 1);
+  EXPECT_EQ(Diff({1}, {0}).cosine(), 0);
+  EXPECT_EQ(Diff({2}, {0}).cosine(), 0);
+  EXPECT_NEAR(Diff({1, 0}, {1, 1}).cosine(), std::sqrt(0.5), 1e-15);
+  EXPECT_EQ(Diff({1, 2}, {3, 2}).ToJson().at("max_diff_index"), 0);
+  EXPECT_TRUE(Diff({1, 2}, {1, 2}).ToJson().at("max_diff_index").is_null());
+}
+
+TEST(ElementDiff, LimitsBelongToTheLargerSideAndTheFirstOfEqualsIsWorst) {
+  const std::vector<double> zeros(2, 0.0), limits = {0.001, 0.01}, a = {1, 5, 2, 7}, b = {3, 5, 4, 7};
+  ElementDiff sizes, ties;
+  Accumulate(sizes, std::span<const double>(zeros), std::span<const double>(limits), 0);
+  EXPECT_EQ(sizes.small, 0);
+  EXPECT_EQ(sizes.medium, 1);
+  EXPECT_EQ(sizes.large, 1);
+  Accumulate(ties, std::span<const double>(a), std::span<const double>(b), 0);
+  EXPECT_EQ(ties.max_index, 0);
+}
+
 TEST(ElementDiff, PiecesMergeToTheWhole) {
   const std::vector<float> a = Wave(9000);
   std::vector<float> b = a;

@@ -38,9 +38,16 @@ constexpr double kPlainRatio = 2.2;              // truncation doubles the error
 constexpr double kSlopeBias = 2.0;               // times the squared relative error
 constexpr double kSlopeChance = 6.0;             // standard deviations
 
-// Mean error over that of this project's encoder.
-double RatioLimit(DType dtype) {
-  if (PlainErrorOf(dtype)) return kPlainRatio;
+std::optional<PlainError> PlainOf(const WeightValues& side) { return side.grid ? std::nullopt : PlainErrorOf(side.dtype); }
+double TypicalOf(const WeightValues& side) { return TypicalError(side.dtype, side.grid); }
+
+double FreedomOf(const WeightValues& side) { return side.grid ? side.grid->freedom : 1; }
+
+// Mean error over that of this project's encoder, or over that of the nearest codes.
+double RatioLimit(const WeightValues& side) {
+  if (side.grid) return 1.7;
+  if (PlainErrorOf(side.dtype)) return kPlainRatio;
+  const DType dtype = side.dtype;
   switch (dtype) {
     case DType::kQ8_0:
     case DType::kQ8_1:
@@ -59,17 +66,16 @@ struct Spec {
 };
 
 Spec SpecOf(const WeightValues& a, const WeightValues& b) {
-  const std::optional<PlainError> pa = PlainErrorOf(a.dtype), pb = PlainErrorOf(b.dtype);
   Spec spec;
-  spec.plain = pa && pb;
+  spec.plain = PlainOf(a) && PlainOf(b);
   for (const WeightValues* side : {&a, &b}) {
-    const std::optional<PlainError> p = PlainErrorOf(side->dtype);
+    const std::optional<PlainError> p = PlainOf(*side);
     const double relative = p ? p->relative : 0;
     spec.kappa += relative + side->rounding;
     if (p) spec.absolute += p->absolute;
     // A stored w + 1 was rounded where it lay.
     spec.absolute += std::abs(side->shift) * (relative + kF32Rounding);
-    const double typical = p ? p->relative : TypicalRelativeError(side->dtype);
+    const double typical = p ? p->relative : TypicalOf(*side);
     spec.peak += 1.2 * typical;
     spec.rms += 0.6 * typical;
   }
@@ -135,9 +141,10 @@ struct Suspect {
 class StorageJudge {
  public:
   StorageJudge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
-      : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(IsQuantized(a.dtype) && IsQuantized(b.dtype)),
-        clip_(ClipOf(a.dtype, true) + ClipOf(b.dtype, false)), typical_(TypicalRelativeError(a.dtype) + TypicalRelativeError(b.dtype)),
-        independent_(0.8 * (Squared(TypicalRelativeError(a.dtype)) + Squared(TypicalRelativeError(b.dtype)))) {}
+      : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(!PlainOf(a) && !PlainOf(b)),
+        clip_(ClipOf(a.dtype, true) + ClipOf(b.dtype, false)),
+        peak_(kPeakMargin * std::max(FreedomOf(a), FreedomOf(b))), typical_(TypicalOf(a) + TypicalOf(b)),
+        independent_(0.8 * (Squared(TypicalOf(a)) + Squared(TypicalOf(b)))) {}
 
   StorageJudgement Run() {
     APR_CHECK(a_.cols == b_.cols && a_.rows == b_.rows);
@@ -272,8 +279,8 @@ class StorageJudge {
   struct Part {
     double n = 0, top = 0, typical = 0, actual = 0, worst = 0;
 
-    bool Beyond(double rms, double floor, double clip) const {
-      return worst > std::max(kPeakMargin * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
+    bool Beyond(double rms, double floor, double clip, double peak) const {
+      return worst > std::max(peak * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
     }
   };
   Part PartOf(std::span<const float> x, std::span<const float> y) const {
@@ -295,7 +302,7 @@ class StorageJudge {
     for (size_t first = 0; first < x.size(); first += kSub) {
       const size_t n = std::min<size_t>(kSub, x.size() - first);
       const Part part = PartOf(x.subspan(first, n), y.subspan(first, n));
-      if (part.Beyond(part.typical, FloorOf(part), clip_)) return false;
+      if (part.Beyond(part.typical, FloorOf(part), clip_, peak_)) return false;
     }
     return true;
   }
@@ -312,6 +319,19 @@ class StorageJudge {
     return {buffer, count};
   }
 
+  // Squared errors of storing the values of a run as the side does.
+  Errors ErrorsOf(const WeightValues& side, int64_t chunk, std::span<const float> values) const {
+    if (!side.grid) return StorageErrors(side.dtype, values);
+    const int64_t first = chunk * kChunk, count = CountOf(chunk), top = first / side.cols, end = (first + count + side.cols - 1) / side.cols;
+    std::vector<float> steps(static_cast<size_t>((end - top) * side.cols));
+    side.grid->steps(top, end - top, steps.data());
+    Errors out{};
+    for (int64_t i = 0; i < count; ++i) {
+      out[static_cast<size_t>(i)] = Squared(side.grid->freedom * static_cast<double>(steps[static_cast<size_t>(first - top * side.cols + i)])) / 12;
+    }
+    return out;
+  }
+
   // Actual against expected, in parts of 32 elements.
   Closely Look(int64_t chunk, bool only_bad) const {
     const int64_t count = CountOf(chunk);
@@ -325,7 +345,7 @@ class StorageJudge {
       sound_x[i] = std::isfinite(x[i]) ? x[i] : 0.0f;
       sound_y[i] = sound_x[i];
     }
-    const Errors of_b = StorageErrors(b_.dtype, sound_x), of_a = StorageErrors(a_.dtype, sound_y);
+    const Errors of_b = ErrorsOf(b_, chunk, sound_x), of_a = ErrorsOf(a_, chunk, sound_y);
     for (int64_t i = 0; i < count; ++i) out.expected += of_a[static_cast<size_t>(i)] + of_b[static_cast<size_t>(i)];
     double floor_sum = 0;
     const double whole = out.expected / static_cast<double>(count);
@@ -344,9 +364,9 @@ class StorageJudge {
       floor_sum += expected;
       const double rms = std::sqrt(std::max({expected / part.n, 0.25 * whole, part.typical * part.typical}));
       const double floor = FloorOf(part);
-      if (part.Beyond(rms, floor, clip_)) {
+      if (part.Beyond(rms, floor, clip_, peak_)) {
         out.bad = true;
-        out.limit = std::max(out.limit, kPeakMargin * 0.5 * rms + floor);
+        out.limit = std::max(out.limit, peak_ * 0.5 * rms + floor);
       }
       out.actual += part.actual;
       out.top = std::max(out.top, part.top);
@@ -385,7 +405,7 @@ class StorageJudge {
 
   // The mean over runs that are not bad, spread over the tensor.
   void Ratio() {
-    out_.ratio_limit = std::max(RatioLimit(a_.dtype), RatioLimit(b_.dtype));
+    out_.ratio_limit = std::max(RatioLimit(a_), RatioLimit(b_));
     std::vector<int64_t> sample;
     const int64_t step = std::max<int64_t>(1, out_.chunks / kSampleChunks);
     for (int64_t c = 0; c < out_.chunks; c += step) {
@@ -449,6 +469,7 @@ class StorageJudge {
   const Spec spec_;
   const bool both_quantised_;
   const double clip_;
+  const double peak_;
   const double typical_;
   const double independent_;   // squared relative error of two quantisations made apart
   double tensor_level_ = 0;

@@ -18,7 +18,7 @@ namespace apr::search {
 namespace {
 
 double NearEnough(const Subject& s) {
-  return std::min(0.7, 3 * (TypicalRelativeError(s.it().a.view.dtype) + TypicalRelativeError(s.it().b.view.dtype)) + 1e-4);
+  return std::min(0.7, 3 * (TypicalError(s.it().a) + TypicalError(s.it().b)) + 1e-4);
 }
 
 std::shared_ptr<std::vector<float>> Gather(const std::vector<float>& a, const std::vector<int64_t>& order, int64_t cols) {

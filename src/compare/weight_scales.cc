@@ -83,7 +83,7 @@ void TryTiles(const Subject& s, const std::vector<float>& a, const std::vector<f
   const int64_t rows = s.it().a.rows(), cols = s.it().a.cols();
   if (tile.rows > rows || tile.cols > cols || tile.rows * tile.cols < 6 || tile.rows * tile.cols >= rows * cols) return;
   Scaled scaled = SolveTiles(a, b, rows, cols, tile);
-  const double slack = 0.5 * (TypicalRelativeError(s.it().a.view.dtype) + TypicalRelativeError(s.it().b.view.dtype)) + 1e-6;
+  const double slack = 0.5 * (TypicalError(s.it().a) + TypicalError(s.it().b)) + 1e-6;
   CountOff(scaled, slack);
   if (scaled.off == 0) return;
   const auto tiles = static_cast<int64_t>(scaled.scales.size());

@@ -20,7 +20,7 @@ constexpr int64_t kSampleRuns = 16;
 constexpr int64_t kRun = 256;
 
 // A hypothesis that is farther than this on a few runs is not looked at whole.
-double QuickLimit(DType a, DType b) { return std::min(0.9, 3 * (TypicalRelativeError(a) + TypicalRelativeError(b)) + 1e-3); }
+double QuickLimit(double typical_a, double typical_b) { return std::min(0.9, 3 * (typical_a + typical_b) + 1e-3); }
 
 // B all zero, or nothing but NaN.
 void TryUniform(const Subject& s, Trials& trials) {
@@ -134,12 +134,14 @@ double Trials::SampleError(const Candidate& candidate) const {
 
 bool Trials::Try(Candidate candidate) {
   const DType type = candidate.b_dtype.value_or(b_.dtype);
+  const std::shared_ptr<const WeightGrid> grid = candidate.b_dtype ? nullptr : b_.grid;
   double error = SampleError(candidate);
-  bool good = error <= QuickLimit(candidate.values.dtype, type);
+  bool good = error <= QuickLimit(TypicalError(candidate.values.dtype, candidate.values.grid), TypicalError(type, grid));
   if (good) {
     WeightValues b = b_;
     if (candidate.values.cols != b.cols) b = ValuesOf(std::make_shared<std::vector<float>>(b_.All()), candidate.values.rows, candidate.values.cols, type);
     b.dtype = type;
+    b.grid = candidate.values.cols == b_.cols ? grid : nullptr;
     const StorageJudgement judged = JudgeStorage(candidate.values, b, subject_.pool);
     error = judged.error();
     good = judged.explained;

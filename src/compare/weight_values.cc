@@ -63,6 +63,7 @@ WeightValues ValuesOf(const WeightRef& weight) {
   out.cols = weight.cols();
   out.dtype = weight.view.dtype;
   out.shift = weight.add;
+  out.grid = weight.grid;
   if (IsAprNative(out.dtype)) {
     auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(out.elements()));
     DecodeTensor(weight.view, *values);
@@ -91,6 +92,10 @@ WeightValues ValuesOf(std::shared_ptr<const std::vector<float>> values, int64_t 
     std::memcpy(to, values->data() + first * cols, static_cast<size_t>(count * cols) * sizeof(float));
   };
   return out;
+}
+
+double TypicalError(DType dtype, const std::shared_ptr<const WeightGrid>& grid) {
+  return grid ? grid->typical * grid->freedom : TypicalRelativeError(dtype);
 }
 
 int64_t RowsPerPiece(int64_t cols, int64_t elements) {

@@ -41,6 +41,7 @@ struct WeightValues {
   // Rows contiguous in memory as f32, where they are; else null.
   const float* plain = nullptr;
   std::optional<PackedRuns> runs;
+  std::shared_ptr<const WeightGrid> grid;  // packed codes: null where the type says all
 
   int64_t elements() const { return rows * cols; }
   // Elements [first, first + count) in row-major order.
@@ -51,6 +52,10 @@ struct WeightValues {
 // Borrows `weight`, or keeps the vector.
 WeightValues ValuesOf(const WeightRef& weight);
 WeightValues ValuesOf(std::shared_ptr<const std::vector<float>> values, int64_t rows, int64_t cols, DType dtype);
+
+// Relative error that storing Gaussian values as the weight is stored leaves.
+double TypicalError(DType dtype, const std::shared_ptr<const WeightGrid>& grid);
+inline double TypicalError(const WeightRef& weight) { return TypicalError(weight.view.dtype, weight.grid); }
 
 // Rows at a time: about `elements`, a multiple of 256 of them unless the tensor is smaller.
 int64_t RowsPerPiece(int64_t cols, int64_t elements = 65536);

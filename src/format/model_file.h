@@ -22,6 +22,8 @@ namespace apr {
 enum class Container { kSafetensors, kGguf, kApr };
 const char* ContainerName(Container container);  // "safetensors", "gguf", "apr"
 
+struct PackedWeight;
+
 struct TensorInfo {
   std::string name;  // as the file spells it
   DType dtype = DType::kF32;
@@ -29,6 +31,7 @@ struct TensorInfo {
   int file = 0;         // index into ModelFile::files(): shards
   uint64_t offset = 0;  // absolute, in that file
   uint64_t bytes = 0;
+  std::shared_ptr<const PackedWeight> packed = nullptr;  // what it was decoded from (packed_weights.h)
 };
 
 // Something odd that a careful tool reports and that does not stop reading.

@@ -196,16 +196,24 @@ std::optional<PackedWeight> Finder::FromBlocks(const std::string& name) {
 
 DType PackedWeight::dtype() const { return std::holds_alternative<MxParts>(data) ? DType::kMXFP4 : DType::kF32; }
 
+double PackedWeight::typical_error() const {
+  if (const auto* p = std::get_if<ScaledParts>(&data)) return p->weight.dtype == DType::kI8 ? 0.01 : TypicalRelativeError(p->weight.dtype);
+  const auto* gptq = std::get_if<GptqParts>(&data);
+  const auto* compressed = std::get_if<CompressedParts>(&data);
+  const int bits = gptq != nullptr ? gptq->bits : compressed != nullptr ? compressed->bits : 4;
+  return 1.6 / (1 << bits);  // of 128 values that share a scale: 0.1 for 4 bits
+}
+
 void PackedWeight::ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const {
   if (const auto* p = std::get_if<MxParts>(&data)) return RepackMxRows(*p, first, count, out);
   DecodeRows(first, count, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
 }
 
-void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out) const {
-  if (const auto* p = std::get_if<GptqParts>(&data)) return DecodeGptqRows(*p, first, count, out);
-  if (const auto* p = std::get_if<AwqParts>(&data)) return DecodeAwqRows(*p, first, count, out);
+void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out, PackedRead what) const {
+  if (const auto* p = std::get_if<GptqParts>(&data)) return DecodeGptqRows(*p, first, count, out, what);
+  if (const auto* p = std::get_if<AwqParts>(&data)) return DecodeAwqRows(*p, first, count, out, what);
   if (const auto* p = std::get_if<CompressedParts>(&data)) {
-    return DecodeCompressedRows(*p, first, count, out);
+    return DecodeCompressedRows(*p, first, count, out, what);
   }
   if (std::holds_alternative<MxParts>(data)) {
     const Shape rows{count, shape.cols()};
@@ -213,7 +221,7 @@ void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out
     ReadRows(first, count, blocks);
     return DecodeTensor({DType::kMXFP4, rows, blocks}, out);
   }
-  DecodeScaledRows(std::get<ScaledParts>(data), first, count, out);
+  DecodeScaledRows(std::get<ScaledParts>(data), first, count, out, what);
 }
 
 std::vector<PackedWeight> FindPackedWeights(const ModelFile& file) { return Finder(file).Find(); }
@@ -291,7 +299,8 @@ std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> 
   const int memory = static_cast<int>(out.files.size());
   for (size_t w = 0; w < weights.size(); ++w) {
     const PackedWeight& weight = weights[w];
-    out.tensors.push_back({weight.name, weight.dtype(), weight.shape, memory, offsets[w], *StorageBytes(weight.dtype(), weight.shape)});
+    out.tensors.push_back({weight.name, weight.dtype(), weight.shape, memory, offsets[w], *StorageBytes(weight.dtype(), weight.shape),
+                           std::make_shared<const PackedWeight>(weight)});
   }
   out.files.push_back(values ? DecodeAll(file->path(), weights, offsets, bytes) : MappedFile::Borrowed(file->path(), Bytes(static_cast<const std::byte*>(nullptr), bytes)));
   return std::make_shared<const ModelFile>(std::move(out));

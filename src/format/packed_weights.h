@@ -23,10 +23,11 @@ struct PackedWeight {
   std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts, MxParts> data;  // views into the ModelFile
 
   DType dtype() const;  // of what it becomes: F32, or MXFP4
+  double typical_error() const;  // relative, on Gaussian values
   // Rows [first, first + count) in that type.
   void ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const;
-  // The same decoded; out.size() == count * shape.cols().
-  void DecodeRows(int64_t first, int64_t count, std::span<float> out) const;
+  // The same decoded, or the steps of its codes (packed_int.h; not of MXFP4); out.size() == count * shape.cols().
+  void DecodeRows(int64_t first, int64_t count, std::span<float> out, PackedRead what = PackedRead::kValues) const;
 };
 
 // Every packed weight of `file`, in file order of its first part:

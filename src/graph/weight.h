@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,14 @@
 #include "tensor/tensor.h"
 
 namespace apr {
+
+// The grid that packed codes put values on, for judging how far from another file's they must lie.
+struct WeightGrid {
+  // Of rows [first, first + count): the distance of each element to the next value of its code.
+  std::function<void(int64_t first, int64_t count, float* steps)> steps;
+  double typical = 0;  // relative error of storing Gaussian values so
+  double freedom = 1;  // how much farther than the nearest one a code may be: GPTQ lets later columns make up for earlier ones
+};
 
 struct WeightRef {
   // [rows, cols] (or [n]) as stored. Rows of quantised types are whole blocks.
@@ -20,6 +29,8 @@ struct WeightRef {
   double add = 0;
   // Keeps `view` alive when it is not part of a mapped file.
   std::shared_ptr<const Tensor> owned;
+  // Null: the view's type says what storing did.
+  std::shared_ptr<const WeightGrid> grid;
   // Where it came from, for messages: the file's own tensor name.
   std::string source;
 

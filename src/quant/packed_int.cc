@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -100,7 +101,7 @@ Shape CheckGptq(const GptqParts& p) {
   return {out, in};
 }
 
-void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<float> out) {
+void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const int64_t in = p.qweight.rows() * 32 / p.bits, groups = p.scales.rows();
   const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, in, groups);
   const uint32_t mask = (1u << p.bits) - 1;
@@ -116,7 +117,7 @@ void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<
     for (int64_t i = 0; i < in; ++i) {
       const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
       const uint32_t q = PackedField(WordAt(p.qweight, 0, row), p.qweight.cols(), i, p.bits);
-      out[static_cast<size_t>(r * in + i)] = (static_cast<float>(q) - zero[g]) * scale[g];
+      out[static_cast<size_t>(r * in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (static_cast<float>(q) - zero[g]) * scale[g];
     }
   }
 }
@@ -131,7 +132,7 @@ Shape CheckAwq(const AwqParts& p) {
   return {words * 8, in};
 }
 
-void DecodeAwqRows(const AwqParts& p, int64_t first, int64_t count, std::span<float> out) {
+void DecodeAwqRows(const AwqParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const int64_t in = p.qweight.rows(), groups = p.scales.rows();
   const std::vector<int32_t> group_of = GroupOfInput(std::nullopt, in, groups);
   std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups));
@@ -144,7 +145,7 @@ void DecodeAwqRows(const AwqParts& p, int64_t first, int64_t count, std::span<fl
     for (int64_t i = 0; i < in; ++i) {
       const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
       const auto q = static_cast<float>(AwqField(p.qweight, i, row));
-      out[static_cast<size_t>(r * in + i)] = (q - zero[g]) * scale[g];
+      out[static_cast<size_t>(r * in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (q - zero[g]) * scale[g];
     }
   }
 }
@@ -166,8 +167,7 @@ Shape CheckCompressed(const CompressedParts& p) {
   return {out, p.in};
 }
 
-void DecodeCompressedRows(const CompressedParts& p, int64_t first, int64_t count,
-                          std::span<float> out) {
+void DecodeCompressedRows(const CompressedParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const int64_t groups = p.scale.cols();
   const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, p.in, groups);
   const auto offset = static_cast<float>(1 << (p.bits - 1));
@@ -184,7 +184,7 @@ void DecodeCompressedRows(const CompressedParts& p, int64_t first, int64_t count
     for (int64_t i = 0; i < p.in; ++i) {
       const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
       const auto q = static_cast<float>(PackedField(WordAt(p.packed, row, 0), 1, i, p.bits));
-      out[static_cast<size_t>(r * p.in + i)] = (q - zero[g]) * scale[g];
+      out[static_cast<size_t>(r * p.in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (q - zero[g]) * scale[g];
     }
   }
 }
@@ -204,6 +204,13 @@ Shape CheckScaled(const ScaledParts& p) {
 
 namespace {
 
+// From one value of a type to the next: of integers 1, of floats by the exponent.
+float StepAt(DType dtype, float value) {
+  if (dtype == DType::kI8 || !std::isfinite(value)) return 1.0f;
+  const bool e4m3 = dtype == DType::kF8E4M3;
+  return std::ldexp(1.0f, std::max(value == 0 ? -100 : std::ilogb(value), e4m3 ? -6 : -14) - (e4m3 ? 3 : 2));
+}
+
 // Elements that share one of `scales` scales along a dim of `size`: all (1 scale), one each, or blocks
 // of a power of two whose last may be short (128 in every published model).
 int64_t BlockLength(int64_t size, int64_t scales) {
@@ -215,7 +222,7 @@ int64_t BlockLength(int64_t size, int64_t scales) {
 
 }  // namespace
 
-void DecodeScaledRows(const ScaledParts& p, int64_t first, int64_t count, std::span<float> out) {
+void DecodeScaledRows(const ScaledParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const bool one = p.scale.shape.num_elements() == 1;
   const int64_t in = p.weight.cols(), scale_cols = one ? 1 : p.scale.cols();
   const int64_t rows_each = BlockLength(p.weight.rows(), one ? 1 : p.scale.rows());
@@ -224,10 +231,11 @@ void DecodeScaledRows(const ScaledParts& p, int64_t first, int64_t count, std::s
     const int64_t row = first + r;
     float* to = out.data() + r * in;
     DecodeRow(p.weight.dtype, p.weight.bytes.data() + row * in, in, to);
+    if (what == PackedRead::kSteps) std::transform(to, to + in, to, [&](float v) { return StepAt(p.weight.dtype, v); });
     const int64_t scale_row = row / std::max<int64_t>(rows_each, 1) * scale_cols;
     for (int64_t i = 0; i < in; i += cols_each) {
       const float scale = FloatAt(p.scale, scale_row + i / cols_each);
-      for (int64_t k = i; k < std::min(in, i + cols_each); ++k) to[k] *= scale;
+      for (int64_t k = i; k < std::min(in, i + cols_each); ++k) to[k] *= what == PackedRead::kSteps ? std::fabs(scale) : scale;
     }
   }
 }

@@ -61,13 +61,13 @@ Shape CheckCompressed(const CompressedParts& parts);
 Shape CheckScaled(const ScaledParts& parts);
 Shape CheckMx(const MxParts& parts);  // [..., out, in]
 
-// After the check: rows [first, first + count) of the weight. out.size() == count * in. Any two calls on
-// different rows may run at the same time.
-void DecodeGptqRows(const GptqParts& parts, int64_t first, int64_t count, std::span<float> out);
-void DecodeAwqRows(const AwqParts& parts, int64_t first, int64_t count, std::span<float> out);
-void DecodeCompressedRows(const CompressedParts& parts, int64_t first, int64_t count,
-                          std::span<float> out);
-void DecodeScaledRows(const ScaledParts& parts, int64_t first, int64_t count, std::span<float> out);
+// After the check: rows [first, first + count) of the weight, or with kSteps the distance of each element to the next
+// value that its code can have. out.size() == count * in. Any two calls on different rows may run at the same time.
+enum class PackedRead { kValues, kSteps };
+void DecodeGptqRows(const GptqParts& parts, int64_t first, int64_t count, std::span<float> out, PackedRead what = PackedRead::kValues);
+void DecodeAwqRows(const AwqParts& parts, int64_t first, int64_t count, std::span<float> out, PackedRead what = PackedRead::kValues);
+void DecodeCompressedRows(const CompressedParts& parts, int64_t first, int64_t count, std::span<float> out, PackedRead what = PackedRead::kValues);
+void DecodeScaledRows(const ScaledParts& parts, int64_t first, int64_t count, std::span<float> out, PackedRead what = PackedRead::kValues);
 // Rows of all matrices, counted through, as blocks of type MXFP4: 17 bytes for 32 elements.
 void RepackMxRows(const MxParts& parts, int64_t first, int64_t count, std::span<std::byte> out);
 
