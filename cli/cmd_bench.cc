@@ -83,6 +83,7 @@ Sample Measure(Session& session, std::span<const int32_t> prompt, std::span<cons
 Json Rates(int64_t tokens, const std::vector<Sample>& samples, double Sample::*seconds) {
   if (tokens == 0) return nullptr;
   std::vector<double> rates;
+  rates.reserve(samples.size());
   for (const Sample& sample : samples) rates.push_back(static_cast<double>(tokens) / (sample.*seconds));
   return {{"tokens", tokens}, {"tok_s", Median(rates)}, {"samples", rates}};
 }
@@ -123,6 +124,7 @@ int Run(const BenchArgs& args, Console& console) {
     progress.Add(1);
   }
   std::vector<double> first_token_ms;
+  first_token_ms.reserve(samples.size());
   for (const Sample& sample : samples) first_token_ms.push_back(sample.first_token * 1e3);
 
   Json out = {{"model", args.model},

@@ -12,7 +12,9 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "compare/run_capture.h"
 #include "compare/sweep.h"
+#include "generate/session.h"
 #include "op/attention/attention.h"
 
 namespace apr {
@@ -48,6 +50,12 @@ TEST(Parity, VerdictsFollowTheirBounds) {
   b = {1, 2, 3, 10, 10.01, 0, 0, 0};
   EXPECT_EQ(Measure({1, 2, 3, 10, 9.99, 0, 0, 0}, b, 0.1).verdict, ParityVerdict::kNearTie);
   EXPECT_EQ(Measure({1, 0, 0, 1.3}, {1.3, 0, 0, 1}, 1).verdict, ParityVerdict::kWarnArgmax);
+}
+
+TEST(Parity, FormatsAndWhatIsWorseAreFailures) {
+  using enum ParityVerdict;
+  for (const ParityVerdict verdict : {kPass, kNearTie, kWarnArgmax, kWarnOutOfSpec}) EXPECT_FALSE(IsFailure(verdict)) << ParityVerdictName(verdict);
+  for (const ParityVerdict verdict : {kFailFormats, kFailDivergent, kFailCatastrophic, kFailNan}) EXPECT_TRUE(IsFailure(verdict)) << ParityVerdictName(verdict);
 }
 
 TEST(Parity, DivergenceOfKnownDistributions) {
@@ -112,6 +120,37 @@ std::shared_ptr<const BoundGraph> WithAttentionScale(const Model& model, double 
   }
   EXPECT_EQ(edited, 1);
   return changed;
+}
+
+TEST(Parity, ABoundItselfIsAllowed) {
+  EXPECT_EQ(Measure({2, 0}, {1, 0}, 0.5).verdict, ParityVerdict::kPass);
+  EXPECT_EQ(Measure({100, 0}, {104, 0}, 1).verdict, ParityVerdict::kPass) << "4 is the limit of a logit's difference";
+}
+
+// Row and column of the largest difference, and its two values, from runs made here.
+TEST(Parity, TheWorstPlaceOfTheFirstStageIsNamed) {
+  ParityRequest request = Request("llama", "reference", "cpu:exact");
+  const auto changed = WithAttentionScale(*request.model, 3);
+  request.graph_b = changed;
+  const ParityReport report = RunParity(request);
+  ASSERT_TRUE(report.first);
+  const auto run = [&](ExecutorKind executor, std::shared_ptr<const BoundGraph> graph) {
+    StageCapture taps(true);
+    Session session(request.model, {.executor = executor, .compute = {.threads = 1, .precision = Precision::kExact}, .chunk = 0}, std::move(graph));
+    session.Append(session.NewSequence(), request.ids, static_cast<int64_t>(request.ids.size()), &taps);
+    const Stage& stage = *std::ranges::find_if(request.model->bound()->graph.stages, [&](const Stage& x) { return StageLabel(x) == report.first->name; });
+    return *taps.Find(stage);
+  };
+  const StageCapture::Values a = run(ExecutorKind::kReference, nullptr), b = run(ExecutorKind::kCpu, changed);
+  ASSERT_EQ(report.first->coordinate.size(), 2u);
+  const int64_t at = report.first->coordinate[0] * a.width + report.first->coordinate[1];
+  EXPECT_LT(report.first->coordinate[1], a.width);
+  const auto difference = [&](int64_t i) { return std::abs(a.data[static_cast<size_t>(i)] - b.data[static_cast<size_t>(i)]); };
+  for (int64_t i = 0; i < static_cast<int64_t>(a.data.size()); ++i) {
+    ASSERT_FALSE(std::isfinite(difference(i)) && difference(i) > difference(at)) << i;
+  }
+  EXPECT_EQ(report.first->a, a.data[static_cast<size_t>(at)]);
+  EXPECT_EQ(report.first->b, b.data[static_cast<size_t>(at)]);
 }
 
 TEST(Parity, AChangedConstantFailsAndItsStageIsNamed) {

@@ -43,6 +43,9 @@ double TypicalOf(const WeightValues& side) { return TypicalError(side.dtype, sid
 
 double FreedomOf(const WeightValues& side) { return side.grid ? side.grid->freedom : 1; }
 
+// Codes that are one too large or small all over come of a wrong zero point; the nearest are at most half a step off.
+constexpr double kMostStepsOff = 0.6;
+
 // Mean error over that of this project's encoder, or over that of the nearest codes.
 double RatioLimit(const WeightValues& side) {
   if (side.grid) return 1.7;
@@ -128,6 +131,7 @@ Errors StorageErrors(DType dtype, std::span<const float> values) {
 struct Closely {
   double actual = 0, expected = 0;  // sums of squares
   double top = 0;                   // largest |a|
+  double steps_off = 0;             // sum of b - a in steps of a packed side
   bool bad = false;
   double limit = 0;
 };
@@ -143,7 +147,7 @@ class StorageJudge {
   StorageJudge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
       : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(!PlainOf(a) && !PlainOf(b)),
         clip_(ClipOf(a.dtype, true) + ClipOf(b.dtype, false)),
-        peak_(kPeakMargin * std::max(FreedomOf(a), FreedomOf(b))), typical_(TypicalOf(a) + TypicalOf(b)),
+        freedom_(std::max(FreedomOf(a), FreedomOf(b))), typical_(TypicalOf(a) + TypicalOf(b)),
         independent_(0.8 * (Squared(TypicalOf(a)) + Squared(TypicalOf(b)))) {}
 
   StorageJudgement Run() {
@@ -279,8 +283,9 @@ class StorageJudge {
   struct Part {
     double n = 0, top = 0, typical = 0, actual = 0, worst = 0;
 
-    bool Beyond(double rms, double floor, double clip, double peak) const {
-      return worst > std::max(peak * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * rms + floor;
+    // `freedom`: rms includes it once; single elements may be freer than the whole.
+    bool Beyond(double rms, double floor, double clip, double freedom) const {
+      return worst > std::max(kPeakMargin * freedom * freedom * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * freedom * rms + floor;
     }
   };
   Part PartOf(std::span<const float> x, std::span<const float> y) const {
@@ -302,7 +307,7 @@ class StorageJudge {
     for (size_t first = 0; first < x.size(); first += kSub) {
       const size_t n = std::min<size_t>(kSub, x.size() - first);
       const Part part = PartOf(x.subspan(first, n), y.subspan(first, n));
-      if (part.Beyond(part.typical, FloorOf(part), clip_, peak_)) return false;
+      if (part.Beyond(part.typical, FloorOf(part), clip_, freedom_)) return false;
     }
     return true;
   }
@@ -346,7 +351,12 @@ class StorageJudge {
       sound_y[i] = sound_x[i];
     }
     const Errors of_b = ErrorsOf(b_, chunk, sound_x), of_a = ErrorsOf(a_, chunk, sound_y);
-    for (int64_t i = 0; i < count; ++i) out.expected += of_a[static_cast<size_t>(i)] + of_b[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < count; ++i) {
+      const auto at = static_cast<size_t>(i);
+      out.expected += of_a[at] + of_b[at];
+      const double grid = b_.grid ? of_b[at] : a_.grid ? of_a[at] : 0;
+      if (grid > 0) out.steps_off += (static_cast<double>(sound_y[at]) - sound_x[at]) * freedom_ / std::sqrt(12 * grid);
+    }
     double floor_sum = 0;
     const double whole = out.expected / static_cast<double>(count);
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
@@ -364,9 +374,9 @@ class StorageJudge {
       floor_sum += expected;
       const double rms = std::sqrt(std::max({expected / part.n, 0.25 * whole, part.typical * part.typical}));
       const double floor = FloorOf(part);
-      if (part.Beyond(rms, floor, clip_, peak_)) {
+      if (part.Beyond(rms, floor, clip_, freedom_)) {
         out.bad = true;
-        out.limit = std::max(out.limit, peak_ * 0.5 * rms + floor);
+        out.limit = std::max(out.limit, kPeakMargin * freedom_ * freedom_ * 0.5 * rms + floor);
       }
       out.actual += part.actual;
       out.top = std::max(out.top, part.top);
@@ -415,8 +425,9 @@ class StorageJudge {
     pool_.ParallelFor(static_cast<int64_t>(sample.size()), 8, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)], false);
     });
-    double actual = 0, expected = 0, rounding = 0;
+    double actual = 0, expected = 0, rounding = 0, steps_off = 0;
     for (size_t i = 0; i < sample.size(); ++i) {
+      steps_off += looked[i].steps_off;
       actual += looked[i].actual;
       expected += looked[i].expected;
       const double each = spec_.absolute + tensor_level_ + kF32Rounding * looked[i].top;
@@ -427,6 +438,7 @@ class StorageJudge {
     const double basis = std::max(expected, 1e-2 * rounding);
     out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : INFINITY;
     out_.mean_explained = !sample.empty() && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
+    if (std::abs(steps_off) > kMostStepsOff * std::max(1.0, static_cast<double>(sample.size()) * kChunk)) out_.mean_explained = false;
     if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? INFINITY : out_.ratio;
   }
 
@@ -469,7 +481,7 @@ class StorageJudge {
   const Spec spec_;
   const bool both_quantised_;
   const double clip_;
-  const double peak_;
+  const double freedom_;
   const double typical_;
   const double independent_;   // squared relative error of two quantisations made apart
   double tensor_level_ = 0;
