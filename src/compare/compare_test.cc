@@ -346,6 +346,71 @@ TEST(WeightDiff, QuantisationIsExplainedAndFaultsAreNot) {
   EXPECT_EQ(CompareWeights(Pair(a, nudged, DType::kF32, 512, storage), false, pool).verdict, WeightVerdict::kDifferent);
 }
 
+// One element of A that is 0 and d in B; the rest equal.
+TEST(WeightDiff, TheStatusFollowsTheLargestDifference) {
+  ThreadPool pool(1);
+  std::vector<std::byte> storage;
+  for (const auto& [d, status] : std::vector<std::pair<float, const char*>>{{0, "Identical"}, {0.0009f, "NearlyIdentical"}, {0.0012f, "SmallDiff"},
+                                                                            {0.009f, "SmallDiff"}, {0.012f, "MediumDiff"}, {0.09f, "MediumDiff"},
+                                                                            {0.12f, "LargeDiff"}, {0.9f, "LargeDiff"}, {1, "Critical"}, {1.2f, "Critical"}}) {
+    std::vector<float> a = Wave(512), b = a;
+    a[70] = 0, b[70] = d;
+    EXPECT_EQ(CompareWeights(Pair(a, b, DType::kF32, 512, storage), false, pool).status, status) << d;
+  }
+}
+
+TEST(WeightDiff, TheExplanationSaysWhichRuleFailed) {
+  ThreadPool pool(1);
+  std::vector<std::byte> storage;
+  const std::vector<float> a = Wave(64 * 512);
+  const auto said = [&](const std::function<void(std::vector<float>&)>& change, DType dtype) {
+    std::vector<float> b = a;
+    change(b);
+    return CompareWeights(Pair(a, b, dtype, 512, storage), false, pool);
+  };
+  EXPECT_EQ(said([](auto&) {}, DType::kF32).explanation, "every element is equal");
+  const WeightRow speck = said([](auto& b) { b[700] = 9; }, DType::kF16);
+  EXPECT_NE(speck.explanation.find("1 of 128 runs of 256"), std::string::npos) << speck.explanation;
+  EXPECT_EQ(speck.bad_runs, 1);
+  EXPECT_EQ(speck.Coordinate(), (std::vector<int64_t>{1, 188}));
+  const WeightRow hole = said([](auto& b) { b[700] = kNan; }, DType::kF32);
+  EXPECT_EQ(hole.explanation, "NaN or infinity: 0 and 0 in A, 1 and 0 in B");
+  EXPECT_TRUE(std::isinf(hole.ratio));
+  const WeightRow all = said([](auto& b) { for (float& v : b) v *= 1.5f; }, DType::kQ8_0);
+  EXPECT_NE(all.explanation.find("x the error these types must have"), std::string::npos) << all.explanation;
+  EXPECT_GT(all.ratio, 10);
+  const WeightRow little = said([](auto& b) { for (float& v : b) v *= 1.015f; }, DType::kQ6_K);
+  EXPECT_NE(little.explanation.find("B is 1.015 x A on the whole"), std::string::npos) << little.explanation;
+}
+
+TEST(WeightDiff, CoordinatesGoRowByRowThroughEveryDim) {
+  WeightRow row;
+  EXPECT_TRUE(row.Coordinate().empty()) << "nothing differs";
+  row.shape_a = {4, 3, 5};
+  row.diff.max_index = 2 * 15 + 1 * 5 + 4;
+  EXPECT_EQ(row.Coordinate(), (std::vector<int64_t>{2, 1, 4}));
+  row.diff.max_index = 0;
+  EXPECT_EQ(row.Coordinate(), (std::vector<int64_t>{0, 0, 0}));
+}
+
+TEST(WeightDiff, AgreementNeedsEveryTensorOnBothSides) {
+  WeightDiff diff;
+  EXPECT_FALSE(diff.agree()) << "nothing was compared";
+  diff.rows.emplace_back().verdict = WeightVerdict::kIdentical;
+  diff.rows.emplace_back().verdict = WeightVerdict::kExplained;
+  EXPECT_TRUE(diff.agree());
+  diff.only_a = {"w"};
+  EXPECT_FALSE(diff.agree());
+  diff.only_a.clear();
+  diff.only_b = {"w"};
+  EXPECT_FALSE(diff.agree());
+  diff.only_b.clear();
+  for (const WeightVerdict verdict : {WeightVerdict::kDifferent, WeightVerdict::kShape, WeightVerdict::kTransposed}) {
+    diff.rows.back().verdict = verdict;
+    EXPECT_FALSE(diff.agree()) << WeightVerdictName(verdict);
+  }
+}
+
 TEST(WeightDiff, SwappedShapes) {
   ThreadPool pool(1);
   const std::vector<float> a = Wave(6 * 4);
@@ -363,6 +428,19 @@ TEST(WeightDiff, SwappedShapes) {
   EXPECT_EQ(CompareWeights(pair(a, {6, 4}, turned, {4, 6}), false, pool).verdict, WeightVerdict::kDifferent);
   EXPECT_EQ(CompareWeights(pair(a, {6, 4}, turned, {4, 6}), true, pool).verdict, WeightVerdict::kTransposed);
   EXPECT_EQ(CompareWeights(pair(a, {6, 4}, a, {3, 8}), true, pool).verdict, WeightVerdict::kShape);
+  const WeightRow turned_row = CompareWeights(pair(a, {6, 4}, turned, {4, 6}), true, pool), linear = CompareWeights(pair(a, {6, 4}, a, {4, 6}), true, pool);
+  EXPECT_EQ(turned_row.status, "Transposed");
+  EXPECT_EQ(turned_row.explanation, "B is the transpose of A");
+  EXPECT_EQ(turned_row.diff.count, 24);
+  EXPECT_EQ(linear.explanation, "the same values in the same order under swapped dims");
+  const WeightRow apart = CompareWeights(pair(a, {6, 4}, Wave(48), {8, 6}), true, pool), other = CompareWeights(pair(a, {6, 4}, turned, {4, 6}), false, pool);
+  EXPECT_EQ(apart.verdict, WeightVerdict::kShape);
+  EXPECT_EQ(apart.status, "Critical");
+  EXPECT_EQ(other.explanation, "shape [6, 4] against [4, 6], and the values differ in linear order");
+  EXPECT_EQ(CompareWeights(pair({}, {0, 4}, {}, {0, 4}), true, pool).explanation, "holds no elements: nothing was compared");
+  std::vector<float> scratched = a;  // one element of 24 is more than one in a hundred
+  scratched[7] += 1;
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, scratched, {4, 6}), true, pool).verdict, WeightVerdict::kDifferent);
 }
 
 TEST(WeightDiff, ModelsAgainstThemselvesAndEachOther) {

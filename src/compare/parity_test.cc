@@ -12,9 +12,11 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/temp_folder.h"
 #include "compare/run_capture.h"
 #include "compare/sweep.h"
 #include "generate/session.h"
+#include "model/export_model.h"
 #include "op/attention/attention.h"
 
 namespace apr {
@@ -56,6 +58,28 @@ TEST(Parity, FormatsAndWhatIsWorseAreFailures) {
   using enum ParityVerdict;
   for (const ParityVerdict verdict : {kPass, kNearTie, kWarnArgmax, kWarnOutOfSpec}) EXPECT_FALSE(IsFailure(verdict)) << ParityVerdictName(verdict);
   for (const ParityVerdict verdict : {kFailFormats, kFailDivergent, kFailCatastrophic, kFailNan}) EXPECT_TRUE(IsFailure(verdict)) << ParityVerdictName(verdict);
+}
+
+TEST(Parity, TheDiagnosisFollowsWhichPositionsFail) {
+  using enum ParityVerdict;
+  const auto said = [](std::initializer_list<ParityVerdict> verdicts) {
+    ParityReport report;
+    for (const ParityVerdict verdict : verdicts) report.metrics.push_back({.verdict = verdict});
+    return report.Diagnosis();
+  };
+  const std::string all = said({kFailFormats, kFailNan}), first = said({kFailFormats, kPass}), later = said({kPass, kPass, kFailNan, kFailDivergent}),
+                    some = said({kPass, kFailNan, kPass});
+  EXPECT_EQ(said({kPass, kWarnArgmax}), "");
+  EXPECT_NE(all.find("Every"), std::string::npos) << all;
+  EXPECT_NE(first.find("Position 0"), std::string::npos) << first;
+  EXPECT_EQ(said({kFailNan}), first) << "of one position nobody can say that all differ";
+  EXPECT_NE(later.find("from 2 on"), std::string::npos) << later;
+  EXPECT_NE(some.find("Some"), std::string::npos) << some;
+  EXPECT_NE(said({kPass, kFailNan}).find("from 1 on"), std::string::npos);
+  ParityReport counted;
+  for (const ParityVerdict verdict : {kPass, kNearTie, kWarnArgmax, kWarnOutOfSpec, kWarnArgmax, kFailNan}) counted.metrics.push_back({.verdict = verdict});
+  EXPECT_EQ(counted.warned(), 3);
+  EXPECT_EQ(counted.failed(), 1);
 }
 
 TEST(Parity, DivergenceOfKnownDistributions) {
@@ -120,6 +144,22 @@ std::shared_ptr<const BoundGraph> WithAttentionScale(const Model& model, double 
   }
   EXPECT_EQ(edited, 1);
   return changed;
+}
+
+TEST(Parity, OnlyInt8ActivationsOnQuantisedWeightsMayErrMore) {
+  const TempFolder folder("parity-test");
+  ExportGguf(Model::Load(ModelPath("llama")), {.out = folder / "q8.gguf", .choose = [](const std::string&, const Shape& shape, DType) { return shape.ndim() == 2 && shape[1] % 32 == 0 ? DType::kQ8_0 : DType::kF32; }});
+  const auto allowed = [&](bool quantised, const char* a, const char* b) {
+    ParityRequest request = Request("llama", a, b);
+    if (quantised) request.model = Model::Load(folder / "q8.gguf");
+    request.per_op = false;
+    return RunParity(request).allowed;
+  };
+  const double exact = allowed(false, "reference", "cpu:exact"), fast = allowed(true, "reference", "cpu:fast");
+  EXPECT_LT(exact, 0.1 * fast);
+  EXPECT_EQ(allowed(true, "cpu:fast", "reference"), fast);
+  EXPECT_EQ(allowed(true, "reference", "cpu:exact"), exact);
+  EXPECT_EQ(allowed(false, "reference", "cpu:fast"), exact);
 }
 
 TEST(Parity, ABoundItselfIsAllowed) {

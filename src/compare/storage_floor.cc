@@ -413,7 +413,7 @@ class StorageJudge {
     if (out_.bad_count <= kMostKept) out_.bad.push_back(chunk);
   }
 
-  // The mean over runs that are not bad, spread over the tensor.
+  // The mean over runs that are not bad, or over all where all are, spread over the tensor.
   void Ratio() {
     out_.ratio_limit = std::max(RatioLimit(a_), RatioLimit(b_));
     std::vector<int64_t> sample;
@@ -421,6 +421,8 @@ class StorageJudge {
     for (int64_t c = 0; c < out_.chunks; c += step) {
       if (!std::binary_search(out_.bad.begin(), out_.bad.end(), BadChunk{c, 0}, [](const BadChunk& x, const BadChunk& y) { return x.index < y.index; })) sample.push_back(c);
     }
+    const bool all_bad = sample.empty();
+    for (int64_t c = 0; all_bad && c < out_.chunks; c += step) sample.push_back(c);
     std::vector<Closely> looked(sample.size());
     pool_.ParallelFor(static_cast<int64_t>(sample.size()), 8, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)], false);
@@ -437,9 +439,8 @@ class StorageJudge {
     out_.expected_rmse = std::sqrt(std::max(expected, 1e-2 * rounding) * std::max(share, 1.0) / static_cast<double>(out_.diff.count));
     const double basis = std::max(expected, 1e-2 * rounding);
     out_.ratio = actual == 0 ? 0 : basis > 0 ? std::sqrt(actual / basis) : INFINITY;
-    out_.mean_explained = !sample.empty() && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
+    out_.mean_explained = !all_bad && (actual <= out_.ratio_limit * out_.ratio_limit * expected || actual <= rounding);
     if (std::abs(steps_off) > kMostStepsOff * std::max(1.0, static_cast<double>(sample.size()) * kChunk)) out_.mean_explained = false;
-    if (out_.bad_count > 0 && !(out_.ratio > 0)) out_.ratio = sample.empty() ? INFINITY : out_.ratio;
   }
 
   // What storing the values of each side as the other's type with this project's encoder moves the slope, over a sample:
