@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from typing import Any
 
-KINDS = ("file", "config", "tokens", "weights", "engine", "sweep", "random", "input", "llama", "healthy")
+KINDS = ("file", "config", "tokens", "weights", "engine", "sweep", "random", "input", "llama", "healthy", "packed")
 
 
 @dataclasses.dataclass

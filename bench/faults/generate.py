@@ -21,7 +21,7 @@ from case import KINDS, Bench
 import libllama
 
 MODULES = {"file": "faults_file", "config": "faults_config", "tokens": "faults_tokens", "weights": "faults_weights", "engine": "faults_engine",
-           "sweep": "faults_sweep", "random": "faults_random", "input": "faults_input", "llama": "llama_cpp_pairs", "healthy": "healthy"}
+           "sweep": "faults_sweep", "random": "faults_random", "input": "faults_input", "llama": "llama_cpp_pairs", "healthy": "healthy", "packed": "packed"}
 
 
 def llama_library(given):

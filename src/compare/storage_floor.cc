@@ -282,10 +282,11 @@ class StorageJudge {
   // errors and the largest error.
   struct Part {
     double n = 0, top = 0, typical = 0, actual = 0, worst = 0;
+    double reach = 0;  // how far one code of a grid may be off, whatever its neighbours cost
 
     // `freedom`: rms includes it once; single elements may be freer than the whole.
     bool Beyond(double rms, double floor, double clip, double freedom) const {
-      return worst > std::max(kPeakMargin * freedom * freedom * rms, clip * top) + floor || std::sqrt(actual / n) > kBlockMargin * freedom * rms + floor;
+      return worst > std::max({kPeakMargin * freedom * freedom * rms, clip * top, reach}) + floor || std::sqrt(actual / n) > kBlockMargin * freedom * rms + floor;
     }
   };
   Part PartOf(std::span<const float> x, std::span<const float> y) const {
@@ -362,11 +363,12 @@ class StorageJudge {
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
       const auto begin = static_cast<size_t>(sub) * kSub, n = static_cast<size_t>(end) - begin;
-      const Part part = PartOf(x.subspan(begin, n), y.subspan(begin, n));
+      Part part = PartOf(x.subspan(begin, n), y.subspan(begin, n));
       double expected = 0, square = 0;
       for (int64_t i = sub * kSub; i < end; ++i) {
         const auto at = static_cast<size_t>(i);
         expected += of_a[at] + of_b[at];
+        if (a_.grid || b_.grid) part.reach = std::max(part.reach, 0.51 * freedom_ * std::sqrt(12 * (of_a[at] + of_b[at])));
         square += static_cast<double>(sound_x[at]) * sound_x[at];
       }
       // The grids of two quantised types may coincide where neither holds the original.

@@ -101,6 +101,15 @@ class Finder {
     return found != settings_->end() && found->is_string() && *found == "gptq_v2";
   }
 
+  // A symmetric file's zero is the middle of its range. Some say format 1 and store it, where format 1 has one less
+  // (vllm-project/vllm#38966: Qwen's GPTQ files of 2026).
+  static bool IsMiddleItself(const TensorView& qzeros, int bits) {
+    const uint32_t word = bits == 2 ? 0xAAAAAAAAu : bits == 4 ? 0x88888888u : 0x80808080u;
+    bool all = bits != 3 && !qzeros.bytes.empty();
+    for (size_t at = 0; all && at < qzeros.bytes.size(); at += 4) all = LoadLe<uint32_t>(qzeros.bytes.data() + at) == word;
+    return all;
+  }
+
   PackedWeight FromQweight(const std::string& module);
   PackedWeight FromCompressed(const std::string& module);
   std::optional<PackedWeight> FromScaled(const std::string& module);
@@ -131,7 +140,7 @@ PackedWeight Finder::FromQweight(const std::string& module) {
                 "packed weight: neither quantization_config.bits nor g_idx tells its bits");
   }
   const GptqParts parts{.qweight = qweight, .qzeros = qzeros, .scales = scales, .g_idx = g_idx,
-                        .bits = static_cast<int>(bits), .zero_minus_one = !StoresZeroItself()};
+                        .bits = static_cast<int>(bits), .zero_minus_one = !StoresZeroItself() && !IsMiddleItself(qzeros, static_cast<int>(bits))};
   weight.scheme = "gptq";
   weight.shape = CheckGptq(parts);
   weight.data = parts;

@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "base/temp_folder.h"
+#include "format/model_writer.h"
 
 namespace apr {
 namespace {
@@ -54,6 +58,28 @@ TEST(PackedWeights, TheGptqFormatsAreNotTheSame) {
   const std::vector<float> right = DecodeAll(weight);
   std::get<GptqParts>(weight.data).zero_minus_one = false;
   EXPECT_NE(DecodeAll(weight), right);
+}
+
+// Zeros in the middle of the range stand for themselves, whatever the format is called.
+TEST(PackedWeights, AStoredMiddleIsTheMiddle) {
+  const TempFolder folder("packed-weights-test");
+  const auto file = ModelFile::Open(kFolder + "gptq-4bit");
+  for (const uint32_t zero : {7u, 8u}) {
+    const Shape shape = file->Find("m.qzeros")->shape;
+    const std::vector<uint32_t> words(static_cast<size_t>(shape.num_elements()), zero * 0x11111111u);
+    std::vector<TensorToWrite> tensors;
+    for (const TensorInfo& info : file->tensors()) {
+      if (info.name == "m.qzeros") {
+        tensors.push_back({info.name, info.dtype, shape, [&](const ByteSink& sink) { sink(std::as_bytes(std::span(words))); }});
+      } else {
+        tensors.push_back(CopyOf(file, info, info.name));
+      }
+    }
+    const std::string name = folder / std::to_string(zero);
+    WriteSafetensorsFolder({.folder = name, .tensors = tensors, .metadata = {}});
+    std::ofstream(name + "/config.json") << *file->config();
+    EXPECT_EQ(std::get<GptqParts>(FindPackedWeights(*ModelFile::Open(name))[0].data).zero_minus_one, zero == 7);
+  }
 }
 
 TEST(PackedWeights, ContradictingPartsAreRefused) {
