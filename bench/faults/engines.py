@@ -91,7 +91,8 @@ def output_of(path, change):
     """Changes what a submodule returns."""
 
     def patch(model):
-        handle = model.get_submodule(path).register_forward_hook(lambda module, args, out: change(out))
+        renamed = path == "embed_out" and not hasattr(model, path)  # GPT-NeoX: the files keep the name of older versions
+        handle = model.get_submodule("lm_head" if renamed else path).register_forward_hook(lambda module, args, out: change(out))
         return _undo(handle.remove)
 
     return patch

@@ -12,7 +12,7 @@ namespace apr {
 
 template <typename T>
 struct LargePageAllocator {
-  using value_type = T;
+  using value_type = T;  // NOLINT(readability-identifier-naming): as allocators call it
   static constexpr size_t kPage = size_t{2} << 20;
 
   LargePageAllocator() = default;

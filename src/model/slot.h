@@ -32,7 +32,7 @@ struct SlotKey {
   Slot slot;
   int layer = -1;
   int expert = -1;
-  auto operator<=>(const SlotKey&) const = default;
+  auto operator<=>(const SlotKey&) const = default;  // NOLINT(modernize-use-nullptr): no pointer
 };
 std::string ToString(const SlotKey& key);  // "layer 3 q", "layer 1 expert 5 gate"
 

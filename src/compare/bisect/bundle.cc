@@ -66,7 +66,7 @@ std::string AddWhole(TarGzWriter& out, const std::string& name, const Side& side
       AddFolder(out, name, side.path);
       return name;
     }
-    const std::string file = name + "/" + fs::path(side.path).filename().string();
+    std::string file = name + "/" + fs::path(side.path).filename().string();
     out.AddFile(file, side.path);
     return file;
   }
@@ -74,7 +74,7 @@ std::string AddWhole(TarGzWriter& out, const std::string& name, const Side& side
   std::string opened = name;
   for (const auto& mapped : side.file->files()) {
     const std::string file = fs::path(mapped->path()).filename().string();
-    if (added.insert(file).second) out.AddFile(name + "/" + file, mapped->path());
+    if (added.insert(file).second) out.AddFile(fmt::format("{}/{}", name, file), mapped->path());
   }
   if (side.file->files().size() == 1 && !fs::is_directory(side.path)) opened += "/" + fs::path(side.path).filename().string();
   const auto index = side.file->Companion("model.safetensors.index.json");
@@ -182,7 +182,7 @@ std::string TextOf(const Json& json, const char* key) {
 
 // A name inside the bundle, nothing else: "a", "b/model.gguf".
 std::string SideName(const Json& manifest, const char* side, const std::string& path) {
-  const std::string name = TextOf(manifest, side);
+  std::string name = TextOf(manifest, side);
   const bool inside = name.starts_with(side) && (name.size() == 1 || name[1] == '/') && name.find("..") == std::string::npos;
   if (!inside) Damaged(path, fmt::format("'{}' names no side of it", side));
   return name;

@@ -90,8 +90,7 @@ double ThetaOf(const Observed& seen, int64_t dim) {
   double best = 0;
   for (size_t i = 1; i < seen.frequency.size(); ++i) {
     const double theta = std::pow(seen.frequency[i], -static_cast<double>(dim) / (2.0 * static_cast<double>(i)));
-    if (i == 1) best = theta;
-    else if (seen.frequency[i] > 1e-5) best = theta;
+    if (i == 1 || seen.frequency[i] > 1e-5) best = theta;
   }
   return best;
 }

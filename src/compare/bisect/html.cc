@@ -136,9 +136,9 @@ std::string HeatMap(const Report& report) {
   if (map.cells.empty()) return "";
   const Place* first = report.verdict == Verdict::kDifferent && !report.findings.empty() ? &report.findings.front().first : nullptr;
   std::string out = "<h2>Layers and stages</h2>\n<div class=\"legend\">";
-  const std::pair<const char*, std::string> kLegend[] = {{"identical", "var(--cell0)"}, {"within the floor", "var(--cell1)"}, {"2 times the floor", Colour(2, 1)},
+  const std::pair<const char*, std::string> legend[] = {{"identical", "var(--cell0)"}, {"within the floor", "var(--cell1)"}, {"2 times the floor", Colour(2, 1)},
                                                          {"100 times", Colour(100, 1)}, {"10,000 times and more", Colour(1e4, 1)}, {"not compared", "var(--none)"}};
-  for (const auto& [label, colour] : kLegend) out += fmt::format("<span><i style=\"background:{}\"></i>{}</span>", colour, label);
+  for (const auto& [label, colour] : legend) out += fmt::format("<span><i style=\"background:{}\"></i>{}</span>", colour, label);
   out += "<span>Outlined: the first difference. Point at a cell for its numbers.</span></div>\n<div class=\"scroll\"><table class=\"heat\"><tr><th></th>";
   for (const std::string& column : map.columns) out += "<th class=\"v\">" + HtmlEscaped(column) + "</th>";
   out += "</tr>\n";

@@ -29,9 +29,9 @@ struct Template {
 // Texts of special tokens that the template's own file does not state, by what the tokenizer says.
 void FillVariables(const Tokenizer& tokenizer, Json& variables) {
   const SpecialIds& ids = tokenizer.special_ids();
-  const std::pair<const char*, std::optional<int32_t>> kRoles[] = {
+  const std::pair<const char*, std::optional<int32_t>> roles[] = {
       {"bos_token", ids.bos}, {"eos_token", ids.eos}, {"unk_token", ids.unk}, {"pad_token", ids.pad}};
-  for (const auto& [role, id] : kRoles) {
+  for (const auto& [role, id] : roles) {
     if (id && !variables.contains(role)) variables[role] = tokenizer.IdToPiece(*id).value_or("");
   }
 }
