@@ -284,6 +284,29 @@ TEST(Walk, ScoresOfKeysThatNobodySeesAreNotCompared) {
   EXPECT_TRUE(found.empty()) << found.begin()->first;
 }
 
+// Of what a query sees the first key and itself are compared too, and the coordinate is head, query, key.
+TEST(Walk, AWrongScoreIsFoundAtEitherEndOfWhatAQuerySees) {
+  constexpr int64_t kTokens = 24, kHead = 1, kQuery = 20;
+  for (const std::string model : {"llama", "mistral"}) {
+    const ModelConfig config = OpenSide((ModelFolder() / model).string()).config;
+    const int64_t window = config.layers[0].window, first = window > 0 ? kQuery - window + 1 : 0;
+    ASSERT_EQ(model == "mistral", first > 0);
+    for (const char* stage : {"attn_scores", "attn_softmax"}) {
+      for (const int64_t key : {first, kQuery, first - 1}) {
+        if (key < 0) continue;
+        const bool seen = key >= first || std::string(stage) == "attn_softmax";  // a weight that is not 0 is wrong anywhere
+        const auto found = Edited(model, [&](const std::string& name, std::vector<double>& values) {
+          if (name == "layer-0/" + std::string(stage)) values[static_cast<size_t>((kHead * kTokens + kQuery) * kTokens + key)] += 0.5;
+        });
+        ASSERT_EQ(found.contains(stage), seen) << model << " " << stage << " " << key;
+        if (!seen) continue;
+        EXPECT_EQ(found.at(stage).first.coordinate, (std::vector<int64_t>{kHead, kQuery, key})) << model << " " << stage;
+        EXPECT_EQ(found.at(stage).first.position, kQuery);
+      }
+    }
+  }
+}
+
 TEST(Walk, TheFirstElementOfAStageHasItsCoordinate) {
   const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
     if (name == "layer-1/ffn_up") values[0] += 3;
@@ -325,6 +348,24 @@ TEST(Walk, AWrongExpertIsFoundAtAnyPositionAndWithSmallLogits) {
     ASSERT_TRUE(found.contains("moe_router_indices")) << position;
     EXPECT_EQ(found.at("moe_router_indices").first.position, position);
   }
+  // The error is how much worse the chosen one is than the one left out, over the largest logits.
+  std::vector<double> logits;
+  const auto wrong = WorstExpertAt("layer-0", 7, 1, config.moe.experts, config.moe.top_k);
+  const auto measured = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
+    wrong(name, values);
+    if (name == "layer-0/moe_router_logits") logits = values;
+  });
+  double total = 0, gap = 0;
+  for (size_t row = 0; row < logits.size(); row += static_cast<size_t>(config.moe.experts)) {
+    std::vector<double> one(logits.begin() + static_cast<int64_t>(row), logits.begin() + static_cast<int64_t>(row) + config.moe.experts);
+    total += std::pow(std::max(std::ranges::max(one), -std::ranges::min(one)), 2);
+    std::ranges::sort(one, std::greater<>());
+    if (row == static_cast<size_t>(7 * config.moe.experts)) gap = one[static_cast<size_t>(config.moe.top_k - 1)] - one.back();
+  }
+  const Place& at = measured.at("moe_router_indices").first;
+  EXPECT_NEAR(at.error.value(), gap / std::sqrt(total), 1e-5 * gap);
+  EXPECT_EQ(at.coordinate, (std::vector<int64_t>{7, 0}));
+  EXPECT_LT(at.floor.value(), 1e-5);
   EXPECT_TRUE(Edited("olmoe", WorstExpertAt("layer-0", 3, 1e-3, config.moe.experts, config.moe.top_k), "bf16").contains("moe_router_indices"));
   const auto fewer = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
     if (name == "layer-0/moe_router_indices") values.resize(values.size() / static_cast<size_t>(config.moe.top_k) * static_cast<size_t>(config.moe.top_k - 1));
