@@ -373,6 +373,26 @@ TEST(Walk, AWrongExpertIsFoundAtAnyPositionAndWithSmallLogits) {
   EXPECT_TRUE(fewer.contains("moe_router_indices"));
 }
 
+// What is no number of an expert, or one twice, is no choice.
+TEST(Walk, WhatIsNoChoiceOfExpertsIsFound) {
+  const ModelConfig config = OpenSide((ModelFolder() / "olmoe").string()).config;
+  ASSERT_GE(config.moe.top_k, 2);
+  const auto experts = static_cast<double>(config.moe.experts);
+  for (const double wrong : {-1.0, experts, 0.5, static_cast<double>(NAN), -2.0}) {
+    const auto found = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
+      const auto at = static_cast<size_t>(5 * config.moe.top_k);
+      if (name == "layer-0/moe_router_indices") values[at + 1] = wrong == -2 ? values[at] : wrong;
+    });
+    ASSERT_TRUE(found.contains("moe_router_indices")) << wrong;
+    EXPECT_EQ(found.at("moe_router_indices").first.position, 5) << wrong;
+  }
+  // The same experts in another order are the same choice.
+  const auto turned = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
+    if (name == "layer-0/moe_router_indices") std::swap(values[0], values[1]);
+  });
+  EXPECT_FALSE(turned.contains("moe_router_indices"));
+}
+
 // What rounding may do is measured by moving inputs: numbers of experts are no such inputs.
 TEST(Walk, NoErrorMovesTheChoiceOfExperts) {
   for (const char* name : {"deepseek-v3", "mixtral", "gpt-oss"}) {
