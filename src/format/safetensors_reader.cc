@@ -49,6 +49,8 @@ class HeaderParser {
   void ReadOffsets(element value, TensorInfo* info);
   void CheckCoverage(std::span<const TensorInfo> tensors);
   [[noreturn]] void Fail(std::string_view key, std::string message) const {
+    constexpr uint64_t kHeader = 8;  // where it begins
+    if (key.empty()) throw Error(ErrorCode::kInvalidFormat, "the tensor whose name is empty: " + message, {.file = file_->path(), .offset = kHeader});
     throw Error(ErrorCode::kInvalidFormat, std::move(message),
                 {.file = file_->path(), .tensor = Printable(key)});
   }
