@@ -373,6 +373,30 @@ TEST(Walk, AWrongExpertIsFoundAtAnyPositionAndWithSmallLogits) {
   EXPECT_TRUE(fewer.contains("moe_router_indices"));
 }
 
+// Of two wrong rows the first is the position, the one that is farther off the coordinate.
+TEST(Walk, TheFirstOfTwoWrongChoicesIsThePosition) {
+  const ModelConfig config = OpenSide((ModelFolder() / "olmoe").string()).config;
+  const int64_t experts = config.moe.experts, top_k = config.moe.top_k;
+  for (const int64_t second : {3, 7, 11}) {
+    std::vector<double> logits;
+    const auto one = WorstExpertAt("layer-0", 0, 1, experts, top_k), two = WorstExpertAt("layer-0", second, 1, experts, top_k);
+    const auto found = Edited("olmoe", [&](const std::string& name, std::vector<double>& values) {
+      one(name, values);
+      two(name, values);
+      if (name == "layer-0/moe_router_logits") logits = values;
+    });
+    const auto off = [&](int64_t position) {
+      std::vector<double> row(logits.begin() + position * experts, logits.begin() + (position + 1) * experts);
+      const double scale = std::max(std::ranges::max(row), -std::ranges::min(row));
+      std::ranges::sort(row, std::greater<>());
+      return (row[static_cast<size_t>(top_k - 1)] - row.back()) / scale;
+    };
+    ASSERT_TRUE(found.contains("moe_router_indices"));
+    EXPECT_EQ(found.at("moe_router_indices").first.position, 0);
+    EXPECT_EQ(found.at("moe_router_indices").first.coordinate, (std::vector<int64_t>{off(0) >= off(second) ? 0 : second, 0}));
+  }
+}
+
 // What is no number of an expert, or one twice, is no choice.
 TEST(Walk, WhatIsNoChoiceOfExpertsIsFound) {
   const ModelConfig config = OpenSide((ModelFolder() / "olmoe").string()).config;
