@@ -518,6 +518,37 @@ TEST(Walk, NoNumbersAndTiesAreScored) {
   EXPECT_EQ(score(ones, two).bad_rows, 2);
 }
 
+TEST(Walk, ScoresAreTheirFormulas) {
+  const auto score = [](std::vector<double> expected, std::vector<double> recorded) {
+    Judged out;
+    const std::vector<double> sigma(expected.size(), 0.1);
+    Score({expected, recorded, sigma, 2, {}}, out);
+    return out;
+  };
+  const Judged near = score({3, 4, 0, 0}, {3, 4, 1, 0});
+  EXPECT_DOUBLE_EQ(near.error, 0.2);
+  EXPECT_DOUBLE_EQ(near.ratio, 10.0 / 12) << "standard deviations over those of one element";
+  EXPECT_DOUBLE_EQ(near.floor, 0.24);
+  EXPECT_FALSE(near.fails());
+  EXPECT_EQ(near.worst, 2);
+  EXPECT_EQ(near.a, 0);
+  EXPECT_EQ(near.b, 1);
+  const Judged far = score({3, 4, 0, 0}, {3, 4, 3, 0});
+  EXPECT_DOUBLE_EQ(far.ratio, 2.5);
+  EXPECT_TRUE(far.fails());
+  EXPECT_EQ(far.row, 1);
+  EXPECT_EQ(far.bad_rows, 1);
+  const Judged equal = score({3, 4, 0, 0}, {3, 4, 0, 0});
+  EXPECT_EQ(equal.error, 0);
+  EXPECT_EQ(equal.ratio, 0);
+  EXPECT_DOUBLE_EQ(equal.floor, 3 * std::sqrt(0.04 / 25)) << "of the formats alone";
+  // A spoilt row says nothing, and nothing of the rows beside it.
+  const Judged beside = score({3, 4, NAN, 1, 5, 6}, {9, 4, INFINITY, 1, 5, 9});
+  EXPECT_EQ(beside.row, 0);
+  EXPECT_EQ(beside.bad_rows, 2);
+  EXPECT_TRUE(std::isinf(score({1, 1}, {1, NAN}).error));
+}
+
 // Two faults of one kind, each in a layer of its own, are both found, the second without the first in force.
 TEST(Walk, EachLayerMayHaveItsOwnFault) {
   Planted p("llama");
