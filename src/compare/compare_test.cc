@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <random>
 
 #include "base/cpu_features.h"
 #include "base/error.h"
@@ -15,6 +16,7 @@
 #include "compare/diff_html.h"
 #include "compare/element_diff.h"
 #include "compare/stage_diff.h"
+#include "compare/storage_floor.h"
 #include "compare/structure_diff.h"
 #include "compare/weight_diff.h"
 #include "model/model.h"
@@ -408,6 +410,41 @@ TEST(WeightDiff, AgreementNeedsEveryTensorOnBothSides) {
   for (const WeightVerdict verdict : {WeightVerdict::kDifferent, WeightVerdict::kShape, WeightVerdict::kTransposed}) {
     diff.rows.back().verdict = verdict;
     EXPECT_FALSE(diff.agree()) << WeightVerdictName(verdict);
+  }
+}
+
+// Each limit of storage_floor.cc from both sides, on Gaussian values: even noise all over, one element, 32 elements.
+TEST(WeightDiff, LimitsHoldOnBothSides) {
+  constexpr size_t kCols = 512;
+  ThreadPool pool(1);
+  std::mt19937 random(17);
+  std::normal_distribution<float> gauss;
+  std::vector<float> a(64 * kCols), noise(a.size());
+  for (float& v : a) v = 0.05f * gauss(random);
+  std::uniform_real_distribution<float> even(-1.732f, 1.732f);
+  for (float& v : noise) v = even(random);
+  std::vector<std::byte> storage;
+  const auto explained = [&](DType dtype, const std::vector<float>& b) {
+    return CompareWeights(Pair(a, b, dtype, kCols, storage), false, pool).verdict == WeightVerdict::kExplained;
+  };
+  for (const auto& [dtype, limit] : {std::pair{DType::kQ8_0, 1.4}, std::pair{DType::kQ6_K, 1.7}, std::pair{DType::kQ4_K, 1.7}, std::pair{DType::kQ5_0, 1.7}}) {
+    const double cost = StorageError(dtype, a, kCols);
+    for (const double times : {0.85 * limit, 1.2 * limit}) {  // of what storing costs, its own error included
+      std::vector<float> b = a;
+      for (size_t i = 0; i < b.size(); ++i) b[i] += static_cast<float>(cost * std::sqrt(times * times - 1)) * noise[i];
+      EXPECT_EQ(explained(dtype, b), times < limit) << NameOf(dtype) << " " << times;
+    }
+  }
+  const double cost = StorageError(DType::kQ8_0, a, kCols);
+  for (const double times : {4.0, 8.4}) {
+    std::vector<float> b = a;
+    b[9000] += static_cast<float>(cost * times);
+    EXPECT_EQ(explained(DType::kQ8_0, b), times < 6) << "one element, " << times;
+  }
+  for (const double times : {2.5, 4.4}) {
+    std::vector<float> b = a;
+    for (size_t i = 0; i < 32; ++i) b[9024 + i] += static_cast<float>((i % 2 == 0 ? cost : -cost) * times);
+    EXPECT_EQ(explained(DType::kQ8_0, b), times < 3.5) << "32 elements, " << times;
   }
 }
 
