@@ -381,6 +381,7 @@ TEST(WeightDiff, TheExplanationSaysWhichRuleFailed) {
   const WeightRow all = said([](auto& b) { for (float& v : b) v *= 1.5f; }, DType::kQ8_0);
   EXPECT_NE(all.explanation.find("x the error these types must have"), std::string::npos) << all.explanation;
   EXPECT_GT(all.ratio, 10);
+  EXPECT_EQ(all.explanation.find("on the whole"), std::string::npos) << "the size of the errors says enough";
   const WeightRow little = said([](auto& b) { for (float& v : b) v *= 1.015f; }, DType::kQ6_K);
   EXPECT_NE(little.explanation.find("B is 1.015 x A on the whole"), std::string::npos) << little.explanation;
 }
@@ -473,6 +474,10 @@ TEST(WeightDiff, SwappedShapes) {
   const WeightRow apart = CompareWeights(pair(a, {6, 4}, Wave(48), {8, 6}), true, pool), other = CompareWeights(pair(a, {6, 4}, turned, {4, 6}), false, pool);
   EXPECT_EQ(apart.verdict, WeightVerdict::kShape);
   EXPECT_EQ(apart.status, "Critical");
+  std::vector<float> high = a;
+  high[9] += 2;
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, high, {4, 6}), false, pool).Coordinate(), (std::vector<int64_t>{2, 1}));
+  EXPECT_EQ(CompareWeights(pair({1}, {1}, {1}, {1}), false, pool).verdict, WeightVerdict::kIdentical) << "one element is something";
   EXPECT_EQ(other.explanation, "shape [6, 4] against [4, 6], and the values differ in linear order");
   EXPECT_EQ(CompareWeights(pair({}, {0, 4}, {}, {0, 4}), true, pool).explanation, "holds no elements: nothing was compared");
   std::vector<float> scratched = a;  // one element of 24 is more than one in a hundred
@@ -515,6 +520,26 @@ TEST(WeightDiff, AThresholdTurnsExplainedRowsAndNoOthers) {
   const WeightDiff strict = DiffWeights(pairs, options, pool);
   EXPECT_EQ(strict.rows[0].verdict, WeightVerdict::kDifferent);
   EXPECT_NE(strict.rows[0].explanation.find("cosine"), std::string::npos);
+}
+
+TEST(WeightDiff, AFilterAndALimitChooseRows) {
+  ThreadPool pool(1);
+  const std::string path = APR_SOURCE_DIR "/testdata/model/llama";
+  const WeightPairs pairs = PairWeights(ModelFile::Open(path), ModelFile::Open(path));
+  const auto rows = [&](const std::string& filter, int64_t limit) {
+    WeightDiffOptions options;
+    options.filter = filter;
+    options.limit = limit;
+    return DiffWeights(pairs, options, pool).rows;
+  };
+  EXPECT_EQ(rows("", 0).size(), pairs.pairs.size());
+  EXPECT_EQ(rows("", 1).size(), 1u);
+  EXPECT_EQ(rows("", 2).size(), 2u);
+  const auto second = rows("layers.1.", 0);
+  EXPECT_GT(second.size(), 5u);
+  for (const WeightRow& row : second) EXPECT_NE(row.name.find("layers.1."), std::string::npos);
+  EXPECT_EQ(rows("layers.1.", 3).size(), 3u);
+  EXPECT_TRUE(rows("nothing", 0).empty());
 }
 
 TEST(WeightDiff, CountsRowsByWhatBecameOfThem) {
