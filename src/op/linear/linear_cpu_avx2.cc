@@ -142,6 +142,7 @@ APR_INLINE void TransposeStore(const VF rows[kRows], float* out) {
 }
 
 #include "op/linear/linear_cpu_x86.inc"
+#include "op/linear/linear_cpu_x86_floats.inc"
 }  // namespace
 }  // namespace apr
 APR_TARGET_END

@@ -15,6 +15,7 @@ namespace {
 #include "op/simd_avx512.inc"
 #include "op/linear/linear_cpu_avx512.inc"
 #include "op/linear/linear_cpu_x86.inc"
+#include "op/linear/linear_cpu_x86_floats.inc"
 }  // namespace
 }  // namespace apr
 APR_TARGET_END

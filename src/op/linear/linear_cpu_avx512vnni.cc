@@ -1,10 +1,9 @@
-// Linear kernels on AVX-512 with VNNI: byte products by vpdpbusd.
+// Linear kernels on AVX-512 with VNNI: byte products by vpdpbusd. What has none is shared with plain AVX-512.
 #include "op/linear/linear_kernels.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#include "op/linear/linear_quantize.h"
 #include "op/target_region.h"
 
 #define APR_LINEAR_VNNI 1
@@ -22,7 +21,12 @@ APR_TARGET_END
 namespace apr {
 
 const LinearKernels& LinearKernelsAvx512Vnni() {
-  static constexpr LinearKernels kTable = {Isa::kAvx512Vnni, kRows, FindUnpackF32, DotFloats, DotRows, FindFast, Quantize};
+  static const LinearKernels kTable = [] {
+    LinearKernels table = LinearKernelsAvx512();
+    table.isa = Isa::kAvx512Vnni;
+    table.fast = FindFast;
+    return table;
+  }();
   return kTable;
 }
 
