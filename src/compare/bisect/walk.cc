@@ -44,16 +44,32 @@ void Walk::Run() {
   }
   std::set<std::string> known;
   for (const Stage& stage : graph.stages) known.insert(stage.Path());
-  int64_t foreign = 0;
-  for (const std::string& name : evaluator_.run().Names()) foreign += known.count(name) == 0 ? 1 : 0;
-  if (foreign > 0) b_.Note(fmt::format("{} recorded stages are none of A's graph", foreign));
+  std::vector<std::string> foreign;
+  for (const std::string& name : evaluator_.run().Names()) {
+    if (!known.contains(name)) foreign.push_back(name);
+  }
+  if (!foreign.empty()) b_.Note(fmt::format("recorded stages that A's graph does not have: {}, the first {}", foreign.size(), foreign[0]));
   Finish();
 }
 
-Judged Walk::JudgeUnder(const Variation& variation, const Stage& stage) {
-  const Stage* same = variation.model->bound.graph.FindStage(stage.name, stage.layer);
-  if (same == nullptr) return {};
-  return Judge(evaluator(), variation, static_cast<int>(same - variation.model->bound.graph.stages.data()));
+void Walk::Group::ShownIn(const Stage& stage) {
+  if (stage.layer >= 0 && (layers.empty() || layers.back() != stage.layer)) layers.push_back(stage.layer);
+}
+
+bool Walk::Explains(size_t variation, const Stage& stage) {
+  const Variation& v = variations_[variation];
+  const Stage* same = v.model->bound.graph.FindStage(stage.name, stage.layer);
+  if (same == nullptr) return false;
+  const Judged judged = Judge(evaluator(), v, static_cast<int>(same - v.model->bound.graph.stages.data()));
+  return judged.compared && !judged.fails();
+}
+
+// A variation holds all that was found before it: the stage is of the first that explains it.
+void Walk::ShownAgain(size_t variation, const Stage& stage) {
+  size_t first = right_;
+  while (first < variation && !Explains(first, stage)) ++first;
+  const auto group = std::ranges::find_if(groups_, [&](const Group& g) { return std::ranges::count(g.added, first) > 0; });
+  group->ShownIn(stage);
 }
 
 void Walk::Visit(int index) {
@@ -100,18 +116,13 @@ bool Walk::ExplainedByKnown(const Stage& stage) {
   if (narrow_) {
     const Judged judged = Judge(*narrow_, variations_[0], static_cast<int>(&stage - variations_[0].model->bound.graph.stages.data()));
     if (judged.compared && !judged.fails()) {
-      const auto group = std::ranges::find(groups_, narrow_group_, &Group::key);
-      if (group->layers.empty() || group->layers.back() != stage.layer) group->layers.push_back(stage.layer);
+      std::ranges::find(groups_, narrow_group_, &Group::key)->ShownIn(stage);
       return true;
     }
   }
   for (size_t i = variations_.size(); i-- > 1;) {
-    const Judged judged = JudgeUnder(variations_[i], stage);
-    if (!judged.compared || judged.fails()) continue;
-    if (i < right_) return true;
-    for (Group& group : groups_) {
-      if (group.stages > 0 && (group.layers.empty() || group.layers.back() != stage.layer)) group.layers.push_back(stage.layer);
-    }
+    if (!Explains(i, stage)) continue;
+    if (i >= right_) ShownAgain(i, stage);
     return true;
   }
   return false;
@@ -142,7 +153,8 @@ Finding Walk::Describe(const Stage& stage, const Judged& judged) const {
 
 void Walk::Fail(int index, const Judged& judged) {
   const Stage& stage = variations_[0].model->bound.graph.stages[static_cast<size_t>(index)];
-  Group group{.finding = Describe(stage, judged), .variation = {}, .key = "stage " + stage.name, .layers = {}};
+  Group group{.finding = Describe(stage, judged), .key = "stage " + stage.name, .added = {}, .layers = {}};
+  Variation found;
   const auto same = std::ranges::find(groups_, group.key, &Group::key);
   std::string narrow;
   const bool tired = same != groups_.end() && same->stages >= kUnexplainedTrials;
@@ -170,26 +182,29 @@ void Walk::Fail(int index, const Judged& judged) {
                                   .fix = h.fix};
       group.finding.first.key = h.key;
       group.finding.first.tensor = h.tensor;
-      group.variation = h.variation;
+      found = h.variation;
       group.key = fmt::format("cause {} {} {}", h.name, DumpJson(h.b, -1), h.tensor);
       narrow = h.narrow;
       break;
     }
   }
   const std::string key = group.key;
-  AddGroup(std::move(group), stage);
+  AddGroup(std::move(group), found, stage);
   Narrow(narrow, key);
 }
 
-void Walk::AddGroup(Group group, const Stage& stage) {
-  if (group.variation.model != nullptr) variations_.push_back(group.variation);
+void Walk::AddGroup(Group group, const Variation& found, const Stage& stage) {
   auto same = std::ranges::find(groups_, group.key, &Group::key);
   if (same == groups_.end()) {
     groups_.push_back(std::move(group));
     same = groups_.end() - 1;
   }
+  if (found.model != nullptr) {
+    same->added.push_back(variations_.size());
+    variations_.push_back(found);
+  }
   ++same->stages;
-  if (same->layers.empty() || same->layers.back() != stage.layer) same->layers.push_back(stage.layer);
+  same->ShownIn(stage);
 }
 
 // One cause that each layer shows on a tensor of its own (a bias that is never added) is one finding, if it is in every

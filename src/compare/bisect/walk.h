@@ -26,10 +26,12 @@ class Walk {
  private:
   struct Group {
     Finding finding;
-    Variation variation;       // that explains it
-    std::string key;           // what makes two failures one finding
+    std::string key;            // what makes two failures one finding
+    std::vector<size_t> added;  // to variations_, by this finding
     std::vector<int> layers;
     int64_t stages = 0;
+
+    void ShownIn(const Stage& stage);
   };
 
   void Visit(int index);
@@ -38,8 +40,9 @@ class Walk {
   Evaluator& evaluator() { return narrow_ ? *narrow_ : evaluator_; }
   void Fail(int index, const Judged& judged);
   Finding Describe(const Stage& stage, const Judged& judged) const;
-  void AddGroup(Group group, const Stage& stage);
-  Judged JudgeUnder(const Variation& variation, const Stage& stage);
+  void AddGroup(Group group, const Variation& found, const Stage& stage);
+  bool Explains(size_t variation, const Stage& stage);
+  void ShownAgain(size_t variation, const Stage& stage);
   void MergeLayers();
   void Finish();
 

@@ -342,6 +342,61 @@ TEST(Walk, OneCauseInEveryLayerIsOneFinding) {
   EXPECT_NE(merged.findings[1].first.note.find("in 3 layers"), std::string::npos) << merged.findings[1].first.note;
 }
 
+// How many layers show a cause is counted for each cause by itself, and the stages outside the layers are none.
+TEST(Walk, AFindingSaysInHowManyLayersItShows) {
+  Planted p("gemma3");
+  ASSERT_EQ(p.config.num_layers, 3);
+  p.config.norm_eps = p.config.norm_eps * 300 + 1e-3;
+  Zero(p, Slot::kDown, 1);
+  for (const std::vector<ModelConfig>& alternatives : {std::vector<ModelConfig>{}, {p.trusted.config}}) {
+    const Report report = p.Walked(ExecutorKind::kCpu, Precision::kExact, "f32", alternatives);
+    ASSERT_EQ(report.findings.size(), 2) << Said(report);
+    EXPECT_EQ(report.findings[0].cause->name, "norm_eps") << Said(report);
+    EXPECT_NE(report.findings[0].first.note.find("; in 3 layers"), std::string::npos) << report.findings[0].first.note;
+    EXPECT_EQ(report.findings[1].cause->name, "zeroed_tensor") << Said(report);
+    EXPECT_EQ(report.findings[1].first.note.find(" layers"), std::string::npos) << report.findings[1].first.note;
+  }
+}
+
+// What only the logits show stands under the logits, unless something before them is wrong.
+TEST(Walk, AFaultOfTheHeadAloneIsOneOfTheLogits) {
+  Planted head("llama");
+  head.config.logit_scale *= 0.4;
+  const Report alone = head.Walked();
+  ASSERT_EQ(alone.findings.size(), 1) << Said(alone);
+  EXPECT_EQ(alone.findings[0].first.phase, Phase::kLogits);
+  Zero(head, Slot::kDown, 0);
+  const Report both = head.Walked();
+  ASSERT_EQ(both.findings.size(), 2) << Said(both);
+  EXPECT_EQ(both.findings[0].first.phase, Phase::kOps);
+  EXPECT_EQ(both.findings[1].first.stage, "lm_head");
+  EXPECT_EQ(both.findings[1].first.phase, Phase::kOps);
+}
+
+class WithForeignStages : public EditedRun {
+ public:
+  explicit WithForeignStages(RecordedRun& run) : EditedRun(run, [](const std::string&, std::vector<double>&) {}) {}
+  std::vector<std::string> Names() const override {
+    std::vector<std::string> out = EditedRun::Names();
+    for (const char* name : {"layer-0/hadamard", "layer-1/hadamard"}) out.push_back(name);
+    return out;
+  }
+};
+
+// Stages that the graph of A does not have are said to be there.
+TEST(Walk, ForeignStagesAreNoted) {
+  Planted p("llama");
+  EXPECT_TRUE(p.Walked().coverage.notes.empty());
+  WithForeignStages run(*p.run);
+  Bisection b;
+  ThreadPool pool(1);
+  b.pool = &pool;
+  Evaluator evaluator(run, Ids(p.config.vocab_size, std::min<int64_t>(40, p.config.max_positions)), FormatsOf({}), pool);
+  Walk(b, evaluator, p.slots, BindWalkModel(p.config, *p.trusted.architecture, p.slots, p.trusted.file)).Run();
+  const std::vector<std::string> noted = {"recorded stages that A's graph does not have: 2, the first layer-0/hadamard"};
+  EXPECT_EQ(b.report.coverage.notes, noted);
+}
+
 TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
   int planted = 0, located = 0, named = 0, alone = 0;
   std::string missed;
