@@ -18,8 +18,8 @@ constexpr int64_t kTokens = 24;
 
 std::string ModelPath(const std::string& name) { return APR_SOURCE_DIR "/testdata/model/" + name; }
 
-// Findings of a sound run of `model` after such a change, by stage.
-std::map<std::string, Finding> Edited(const std::string& model, const EditedRun::Edit& edit, const char* activations = "f32") {
+// A sound run of `model` walked after such a change.
+Report Walked(const std::string& model, const EditedRun::Edit& edit, const char* activations = "f32") {
   const Side side = OpenSide(ModelPath(model));
   const auto right = BindWalkModel(side.config, *side.architecture, side.slots, side.file);
   std::vector<int32_t> ids;
@@ -34,17 +34,29 @@ std::map<std::string, Finding> Edited(const std::string& model, const EditedRun:
   b.options.causes = false;
   Evaluator evaluator(edited, ids, FormatsOf(manifest), pool);
   Walk(b, evaluator, side.slots, right).Run();
+  return std::move(b.report);
+}
+
+// Its findings by stage.
+std::map<std::string, Finding> Edited(const std::string& model, const EditedRun::Edit& edit, const char* activations = "f32") {
   std::map<std::string, Finding> out;
-  for (const Finding& f : b.report.findings) out.emplace(f.first.stage, f);
+  for (const Finding& f : Walked(model, edit, activations).findings) out.emplace(f.first.stage, f);
   return out;
 }
 
 TEST(Judge, ScoresOfKeysThatNobodySeesAreNotCompared) {
-  const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
-    if (!name.ends_with("/attn_scores")) return;
-    for (size_t i = 0; i < values.size(); ++i) values[i] = i % kTokens > i / kTokens % kTokens ? -1e30 : values[i];
-  });
-  EXPECT_TRUE(found.empty()) << found.begin()->first;
+  for (const std::string model : {"llama", "mistral"}) {
+    const auto window = static_cast<size_t>(OpenSide(ModelPath(model)).config.layers[0].window);
+    ASSERT_EQ(window > 0, model == "mistral");
+    const auto found = Edited(model, [&](const std::string& name, std::vector<double>& values) {
+      if (!name.ends_with("/attn_scores")) return;
+      for (size_t i = 0; i < values.size(); ++i) {
+        const size_t key = i % kTokens, query = i / kTokens % kTokens;
+        if (key > query || (window > 0 && key + window <= query)) values[i] = -1e30;
+      }
+    });
+    EXPECT_TRUE(found.empty()) << model << " " << found.begin()->first;
+  }
 }
 
 // Of what a query sees the first key and itself are compared too, and the coordinate is head, query, key.
@@ -160,6 +172,49 @@ TEST(Judge, TheFirstOfTwoWrongChoicesIsThePosition) {
   }
 }
 
+// Logits of two positions set by hand: the last place among the chosen goes to an expert that is `gap` worse than the one left out.
+EditedRun::Edit NearTies(const ModelConfig& config, std::map<int64_t, double> gaps) {
+  const int64_t experts = config.moe.experts, top_k = config.moe.top_k;
+  return [=](const std::string& name, std::vector<double>& values) {
+    for (const auto& [position, gap] : gaps) {
+      for (int64_t e = 0; e < experts && name == "layer-0/moe_router_logits"; ++e) {
+        values[static_cast<size_t>(position * experts + e)] = e < top_k ? 1 : e == top_k ? 1 - gap : -0.5;
+      }
+      for (int64_t e = 0; e < top_k && name == "layer-0/moe_router_indices"; ++e) {
+        values[static_cast<size_t>(position * top_k + e)] = static_cast<double>(e + 1 < top_k ? e : top_k);
+      }
+    }
+  };
+}
+
+// An expert may be taken for one that is better by eight units of the type that the run computes in, and no more.
+TEST(Judge, AChoiceBetweenNearTiesIsLeftToTheRun) {
+  const ModelConfig config = OpenSide(ModelPath("olmoe")).config;
+  ASSERT_GT(config.moe.experts, config.moe.top_k);
+  StageManifest manifest;
+  manifest.precision = {.weights = "", .activations = "bf16", .accumulate = "f32"};
+  const double unit = FormatsOf(manifest).activations.unit;
+  const auto choice = [&](std::map<int64_t, double> gaps) {
+    for (auto& [position, gap] : gaps) gap *= unit;
+    return Walked("olmoe", NearTies(config, gaps), "bf16");
+  };
+  const auto finding = [](const Report& report) { return std::ranges::find(report.findings, "moe_router_indices", [](const Finding& f) { return f.first.stage; }); };
+  const Report right = choice({{7, 7.9}}), wrong = choice({{7, 8.1}});
+  EXPECT_EQ(finding(right), right.findings.end());
+  ASSERT_NE(finding(wrong), wrong.findings.end());
+  EXPECT_EQ(finding(wrong)->first.position, 7);
+  const auto score = std::ranges::find(right.scores, "layer-0/moe_router_indices", &StageScore::name);
+  ASSERT_NE(score, right.scores.end());
+  EXPECT_NEAR(score->error / score->floor, 7.9 / 8, 1e-6);
+  const Report sound = choice({});
+  EXPECT_DOUBLE_EQ(std::ranges::find(sound.scores, "layer-0/moe_router_indices", &StageScore::name)->floor, unit);
+  // The first is the position, the farther off the coordinate.
+  const Report two = choice({{3, 20}, {9, 40}});
+  ASSERT_NE(finding(two), two.findings.end());
+  EXPECT_EQ(finding(two)->first.position, 3);
+  EXPECT_EQ(finding(two)->first.coordinate, (std::vector<int64_t>{9, 0}));
+}
+
 // What is no number of an expert, or one twice, is no choice.
 TEST(Judge, WhatIsNoChoiceOfExpertsIsFound) {
   const ModelConfig config = OpenSide(ModelPath("olmoe")).config;
@@ -252,6 +307,57 @@ TEST(Judge, ScoresAreTheirFormulas) {
   EXPECT_EQ(beside.row, 0);
   EXPECT_EQ(beside.bad_rows, 2);
   EXPECT_TRUE(std::isinf(score({1, 1}, {1, NAN}).error));
+  EXPECT_EQ(score({NAN, 1, 2, 3}, {NAN, 1, 2, 3}).ratio, 0) << "a spoilt row is no reason for anything";
+  EXPECT_NEAR(score({3, 4}, {3.05, 4}).error, 0.01, 1e-12) << "of elements within one standard deviation too";
+  EXPECT_NEAR(score({0.3, 0.4}, {0.35, 0.4}).error, 0.1, 1e-12);
+  EXPECT_DOUBLE_EQ(score({0.3, 0.4}, {0.3, 0.4}).floor, 3 * std::sqrt(0.02 / 0.25));
+  EXPECT_DOUBLE_EQ(score({1, 1}, {1, NAN}).floor, 3 * std::sqrt(0.01)) << "of what are numbers";
+  EXPECT_TRUE(std::isinf(score({0, 0}, {0.5, 0}).error)) << "nothing to compare it with";
+  EXPECT_EQ(score({0, 0}, {0.5, 0}).floor, 0);
+  EXPECT_EQ(score({0, 0}, {0, 0}).error, 0);
+  EXPECT_EQ(score({0, 0}, {0, 0}).floor, 0);
+  EXPECT_FALSE(score({}, {}).no_numbers);
+  EXPECT_TRUE(score({NAN, NAN}, {NAN, NAN}).no_numbers);
+  Judged skipped;
+  const std::vector<double> pair = {1, 2};
+  Score({pair, pair, pair, 2, {true, true}}, skipped);
+  EXPECT_FALSE(skipped.no_numbers || skipped.compared);
+  EXPECT_EQ(skipped.why, "no element is read");
+}
+
+TEST(Judge, AStageOfAnotherSizeIsFound) {
+  const auto found = Edited("llama", [](const std::string& name, std::vector<double>& values) {
+    if (name == "layer-1/ffn_up") values.resize(values.size() / 2);
+  });
+  ASSERT_TRUE(found.contains("ffn_up"));
+  EXPECT_EQ(found.at("ffn_up").first.layer, 1);
+  EXPECT_NE(found.at("ffn_up").first.note.find(" values where "), std::string::npos) << found.at("ffn_up").first.note;
+}
+
+TEST(Judge, ARowIsWrongFromItsAllowanceOn) {
+  const auto score = [](std::vector<double> deviations, int64_t width) {
+    Judged out;
+    const std::vector<double> expected(deviations.size(), 0.0), sigma(deviations.size(), 1.0);
+    Score({expected, deviations, sigma, width, {}}, out);
+    return out;
+  };
+  const Judged edges = score({0, 12, 18, 24, 0, 15}, 1);
+  EXPECT_EQ(edges.rows, 6);
+  EXPECT_EQ(edges.bad, (std::vector<bool>{false, false, true, true, false, true}));
+  EXPECT_EQ(edges.row, 2);
+  EXPECT_DOUBLE_EQ(edges.good_ratio, 1);
+  EXPECT_DOUBLE_EQ(edges.mildest, 1.25);
+  EXPECT_DOUBLE_EQ(score({24, 18}, 1).mildest, 1.5);
+  EXPECT_DOUBLE_EQ(score({18, 24}, 1).mildest, 1.5);
+  // Many elements that are each within their allowance are too much together.
+  EXPECT_DOUBLE_EQ(score(std::vector<double>(8, 2), 1).ratio, 2.0 / 3);
+  EXPECT_DOUBLE_EQ(score({3, 3, 3, 3, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 8).ratio, 3.0 / 5);
+  EXPECT_EQ(score(std::vector<double>(8, 3), 1).row, -1);
+  const Judged whole = score(std::vector<double>(8, 4), 1);
+  EXPECT_EQ(whole.bad, std::vector<bool>(8, true));
+  EXPECT_DOUBLE_EQ(whole.ratio, 4.0 / 3);
+  EXPECT_EQ(whole.bad_rows, 8);
+  EXPECT_EQ(whole.row, 0);
 }
 
 }  // namespace
