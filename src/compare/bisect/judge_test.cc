@@ -99,6 +99,7 @@ TEST(Judge, AFaultOfEveryLayerSaysInHowManyLayers) {
   });
   ASSERT_TRUE(found.contains("ffn_up"));
   EXPECT_EQ(found.at("ffn_up").first.layer, 0);
+  EXPECT_TRUE(found.at("ffn_up").trials.empty()) << "no causes were asked for";
   EXPECT_NE(found.at("ffn_up").first.note.find("in " + std::to_string(layers) + " layers"), std::string::npos) << found.at("ffn_up").first.note;
 }
 

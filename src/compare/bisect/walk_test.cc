@@ -356,6 +356,15 @@ TEST(Walk, AFindingSaysInHowManyLayersItShows) {
     EXPECT_EQ(report.findings[1].cause->name, "zeroed_tensor") << Said(report);
     EXPECT_EQ(report.findings[1].first.note.find(" layers"), std::string::npos) << report.findings[1].first.note;
   }
+  Planted later("gemma3");
+  Zero(later, Slot::kO, 0);
+  later.config.activation = "silu";
+  const Report report = later.Walked();
+  ASSERT_EQ(report.findings.size(), 2) << Said(report);
+  EXPECT_EQ(report.findings[0].cause->name, "zeroed_tensor") << Said(report);
+  EXPECT_EQ(report.findings[0].first.note.find(" layers"), std::string::npos) << report.findings[0].first.note;
+  EXPECT_EQ(report.findings[1].cause->name, "activation") << Said(report);
+  EXPECT_NE(report.findings[1].first.note.find("; in 3 layers"), std::string::npos) << report.findings[1].first.note;
 }
 
 // What only the logits show stands under the logits, unless something before them is wrong.
