@@ -325,6 +325,19 @@ TEST(Walk, ACauseIsSoughtInTheReadingsThatHaveTheStage) {
   EXPECT_EQ(report.findings[0].cause->name, "rope_theta");
 }
 
+TEST(Walk, AReadingWithoutTheStageIsPassedOver) {
+  Planted p("qwen3");
+  ASSERT_NE(p.config.qk_norm, ModelConfig::QkNorm::kNone);
+  ModelConfig without = p.config;
+  without.qk_norm = ModelConfig::QkNorm::kNone;
+  Zero(p, Slot::kQNorm, 0);
+  const Report report = p.Walked(ExecutorKind::kCpu, Precision::kExact, "f32", {without});
+  ASSERT_EQ(report.findings.size(), 1) << Said(report);
+  EXPECT_EQ(report.findings[0].first.stage, "q_norm");
+  ASSERT_TRUE(report.findings[0].cause) << Said(report);
+  EXPECT_EQ(report.findings[0].cause->name, "zeroed_tensor");
+}
+
 // The same fault in every layer is one finding; in some of them, one for each; others beside it stay what they are.
 TEST(Walk, OneCauseInEveryLayerIsOneFinding) {
   Planted some("gemma3");
@@ -340,6 +353,13 @@ TEST(Walk, OneCauseInEveryLayerIsOneFinding) {
   ASSERT_EQ(merged.findings.size(), 2) << Said(merged);
   EXPECT_EQ(merged.findings[0].first.stage, "attn_out") << Said(merged);
   EXPECT_NE(merged.findings[1].first.note.find("in 3 layers"), std::string::npos) << merged.findings[1].first.note;
+  for (const bool also_eps : {false, true}) {
+    Planted down("gemma3");
+    for (int layer = 0; layer < 3; ++layer) Zero(down, Slot::kDown, layer);
+    if (also_eps) down.config.norm_eps = down.config.norm_eps * 300 + 1e-3;
+    const Report report = down.Walked();
+    EXPECT_EQ(report.findings.size(), also_eps ? 2 : 1) << Said(report);
+  }
 }
 
 // How many layers show a cause is counted for each cause by itself, and the stages outside the layers are none.
