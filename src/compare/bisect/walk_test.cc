@@ -360,6 +360,10 @@ TEST(Walk, OneCauseInEveryLayerIsOneFinding) {
     const Report report = down.Walked();
     EXPECT_EQ(report.findings.size(), also_eps ? 2 : 1) << Said(report);
   }
+  Planted both("llama");
+  ASSERT_EQ(both.config.num_layers, 2);
+  for (int layer = 0; layer < 2; ++layer) Zero(both, Slot::kDown, layer);
+  EXPECT_EQ(both.Walked().findings.size(), 1);
 }
 
 // How many layers show a cause is counted for each cause by itself, and the stages outside the layers are none.
@@ -400,6 +404,27 @@ TEST(Walk, AFaultOfTheHeadAloneIsOneOfTheLogits) {
   EXPECT_EQ(both.findings[0].first.phase, Phase::kOps);
   EXPECT_EQ(both.findings[1].first.stage, "lm_head");
   EXPECT_EQ(both.findings[1].first.phase, Phase::kOps);
+}
+
+class WithoutStages : public EditedRun {
+ public:
+  explicit WithoutStages(RecordedRun& run) : EditedRun(run, [](const std::string&, std::vector<double>&) {}) {}
+  bool Has(const std::string&) const override { return false; }
+};
+
+TEST(Walk, WithoutStagesNothingIsCovered) {
+  Planted p("llama");
+  const Report whole = p.Walked();
+  EXPECT_EQ(std::ranges::count(whole.coverage.phases, Phase::kOps), 1);
+  EXPECT_TRUE(whole.coverage.stages_absent.empty());
+  WithoutStages run(*p.run);
+  Bisection b;
+  ThreadPool pool(1);
+  b.pool = &pool;
+  Evaluator evaluator(run, Ids(p.config.vocab_size, 8), FormatsOf({}), pool);
+  Walk(b, evaluator, p.slots, BindWalkModel(p.config, *p.trusted.architecture, p.slots, p.trusted.file)).Run();
+  EXPECT_EQ(std::ranges::count(b.report.coverage.phases, Phase::kOps), 0);
+  EXPECT_EQ(static_cast<int64_t>(b.report.coverage.stages_absent.size()), whole.coverage.stages_compared);
 }
 
 class WithForeignStages : public EditedRun {
