@@ -96,6 +96,44 @@ TEST(StorageFloor, TwoQuantisationsOfOneOriginalAreExplained) {
   }
 }
 
+// A factor shows in the slope of quantised values of any size; zeros have none.
+TEST(StorageFloor, AFactorOfSmallValuesShowsInTheSlope) {
+  const Shape shape{24, 512};
+  std::vector<float> values = Values(Kind::kGaussian, shape[0], shape[1], 31), larger(values.size());
+  double square = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] *= 0.02f;
+    larger[i] = values[i] * 1.02f;
+    square += static_cast<double>(values[i]) * values[i];
+  }
+  ASSERT_LT(square, 1);
+  const WeightRef f32 = Own(values, shape);
+  for (const DType dtype : {DType::kQ8_0, DType::kQ6_K}) {
+    const StorageJudgement same = Judged(f32, Own(values, shape, dtype)), factor = Judged(f32, Own(larger, shape, dtype));
+    EXPECT_TRUE(same.mean_explained && same.slope_explained) << NameOf(dtype) << " " << same.slope;
+    EXPECT_NEAR(factor.slope, 1.02, 2e-3) << NameOf(dtype);
+    EXPECT_FALSE(factor.slope_explained || factor.mean_explained) << NameOf(dtype);
+  }
+  const std::vector<float> zeros(values.size(), 0.0f);
+  const StorageJudgement nothing = Judged(Own(zeros, shape), Own(values, shape, DType::kQ8_0));
+  EXPECT_EQ(nothing.slope, 1);
+  EXPECT_TRUE(nothing.slope_explained);
+  EXPECT_EQ(nothing.floor(), 0);
+}
+
+// One wrong place among equal values: the mean over the other runs is that of equal values.
+TEST(StorageFloor, AWrongPlaceIsNoneOfTheMean) {
+  const Shape shape{24, 512};
+  std::vector<float> values = Values(Kind::kGaussian, shape[0], shape[1], 32);
+  const WeightRef sound = Own(values, shape);
+  values[5000] += 1;
+  const StorageJudgement judged = Judged(sound, Own(values, shape));
+  EXPECT_FALSE(judged.explained);
+  EXPECT_EQ(judged.bad_count, 1);
+  EXPECT_EQ(judged.ratio, 0);
+  EXPECT_TRUE(judged.mean_explained);
+}
+
 // By the rule of the OCP specification the largest element of a block may be cut to three quarters.
 TEST(StorageFloor, CutByMxfp4IsExplained) {
   const Shape shape{24, 512};
