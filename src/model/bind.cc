@@ -94,7 +94,7 @@ class Binder {
     const int64_t heads = HeadsOf(config_, key.slot);
     std::vector<const TensorInfo*> parts;
     for (int64_t h = 0; h < heads; ++h) {
-      const TensorInfo* info = file_.Find(ExpandName(rule.name, key.layer, static_cast<int>(h)));
+      const TensorInfo* info = FindTensor(ExpandName(rule.name, key.layer, static_cast<int>(h)));
       if (info == nullptr) return;
       if (info->shape != Shape{config_.head_dim} || info->dtype != (h > 0 ? parts[0]->dtype : info->dtype)) {
         throw Error(ErrorCode::kModelLoad, fmt::format("a head's norm needs {} values of one type", config_.head_dim),

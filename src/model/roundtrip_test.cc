@@ -178,5 +178,25 @@ TEST(Gguf, WhatNoStandardKeySaysTravelsAndIsSaid) {
   EXPECT_EQ(ModelFile::Open(folder / "m.gguf")->Meta("apr.scale_attn_by_inverse_layer_idx")->AsBool(), true);
 }
 
+// transformers saves a base model by itself without the first part of its names.
+TEST(BaseModelNames, AModelWithoutTheFirstPartOfItsNamesIsTheSame) {
+  for (const std::string name : {"llama", "stablelm-parallel", "deepseek-v3", "olmoe"}) {
+    const std::string original = APR_SOURCE_DIR "/testdata/model/" + name;
+    const TempFolder temp("base-model-test");
+    for (const char* config : {"config.json", "generation_config.json"}) {
+      if (fs::exists(fs::path(original) / config)) fs::copy_file(fs::path(original) / config, temp.path() / config);
+    }
+    const auto file = ModelFile::Open(original + "/model.safetensors");
+    std::vector<TensorToWrite> tensors;
+    for (const TensorInfo& info : file->tensors()) {
+      const std::string stored = info.name.starts_with("model.") ? info.name.substr(6) : info.name;
+      tensors.push_back({stored, info.dtype, info.shape, [file, &info](const ByteSink& sink) { sink(file->View(info).bytes); }});
+    }
+    WriteSafetensors((temp.path() / "model.safetensors").string(), tensors, {}, Overwrite::kRefuse);
+    const auto model = Model::Load(ModelFile::Open(temp.path().string()));
+    EXPECT_EQ(Logits(*model), Logits(*Model::Load(ModelFile::Open(original)))) << name;
+  }
+}
+
 }  // namespace
 }  // namespace apr

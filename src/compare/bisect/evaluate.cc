@@ -256,21 +256,22 @@ class Evaluation {
   }
   double ArithmeticError(const Node& node, ValueId id) const {
     const double u = e_.formats_.accumulate.unit;
+    const double single = std::max(u, 0x1p-24);  // transformers takes norms, softmax and routing in f32, whatever the type of the run
     const auto root = [](int64_t n) { return std::sqrt(static_cast<double>(n)); };
     if (node.op == &LinearOp()) return u * (1 + root(WidthOf(node.inputs[0])) / 2) + 1.8 * e_.formats_.weight_error;
-    if (node.op == &NormOp()) return u * 4;
+    if (node.op == &NormOp()) return single * 4;
     if (ReadsTable(node)) return kTableUnit;
     if (node.op == &RopeOp()) return e_.formats_.activations.unit;
     if (node.op == &AttentionOp()) {
       if (id == node.outputs[1]) return u * (1 + root(node.As<AttentionAttributes>().k_dim) / 2) + e_.formats_.activations.unit;
-      if (id == node.outputs[2]) return u * 4;
+      if (id == node.outputs[2]) return single * 4;
       return u * (1 + root(e_.tokens()) / 2) + e_.formats_.activations.unit / 2;
     }
     if (node.op == &MoeExpertsOp()) {
       return e_.formats_.activations.unit * 2 + u * (1 + root(std::max(WidthOf(node.inputs[0]), node.As<MoeExpertsAttributes>().ffn)) / 2) +
              2.5 * e_.formats_.weight_error;
     }
-    if (node.op == &MoeRouteOp()) return u * 4;
+    if (node.op == &MoeRouteOp()) return single * 4;
     if (node.op == &AddOp()) return node.As<AddAttributes>().scale == 1 ? 0 : e_.formats_.activations.unit;
     return u;
   }
