@@ -216,7 +216,8 @@ class Evaluation {
     const int producer = graph_.values[static_cast<size_t>(id)].producer;
     if (producer < 0) throw Absent{"token ids"};
     const Node& node = graph_.nodes[static_cast<size_t>(producer)];
-    input_error_ = InternalError(node, id);
+    const double error = InternalError(node, id);
+    input_error_ = std::max(input_error_, error);
     if (target) {
       roundings_ = std::max(roundings_, RoundingsOf(node));
       unit_ = std::max(unit_, UnitOf(node));
@@ -225,7 +226,7 @@ class Evaluation {
       unit_ = std::max(unit_, UnitOf(node));
       roundings_ = std::max(roundings_, RoundingsOf(node));
     }
-    std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id) : node.op == &MoeRouteOp() ? Route(node, id) : Plain(node, id);
+    std::vector<double> out = node.op == &AttentionOp() ? Attention(node, id, error) : node.op == &MoeRouteOp() ? Route(node, id, error) : Plain(node, id, error);
     if (node.op == &AttentionOp()) {
       for (const NodeRule& rule : v_.rules) {
         if (rule({node, graph_, {}, e_.tokens()}, out)) break;
@@ -291,7 +292,7 @@ class Evaluation {
     if (v_.narrow.inputs) RoundAll(x, *v_.narrow.inputs);
     if (v_.narrow.int8_block != 0 && node.op == &LinearOp()) RoundToInt8(x, WidthOf(node.inputs[i]), v_.narrow.int8_block > 0 ? v_.narrow.int8_block : WidthOf(node.inputs[i]));
     if (seed_ == 0) return x;
-    if (e_.formats_.int8_activations && (node.op == &LinearOp() || node.op == &MoeExpertsOp()) && IsQuantized(node)) {
+    if (i == 0 && e_.formats_.int8_activations && (node.op == &LinearOp() || node.op == &MoeExpertsOp()) && IsQuantized(node)) {
       RoundToInt8(x, WidthOf(node.inputs[i]), e_.formats_.int8_block);
     }
     if (e_.formats_.int8_activations && node.op == &AttentionOp()) noise_.Move(x, 0x1p-11);  // such engines cache keys and values as f16
@@ -299,8 +300,7 @@ class Evaluation {
     return x;
   }
 
-  std::vector<double> Plain(const Node& node, ValueId id) {
-    const double error = input_error_;
+  std::vector<double> Plain(const Node& node, ValueId id, double error) {
     const std::string memo = ProductKey(node);
     if (const auto it = e_.products_.find(memo); !memo.empty() && it != e_.products_.end()) return it->second;
     std::vector<std::vector<double>> inputs;
@@ -325,9 +325,9 @@ class Evaluation {
       slack_ = unit * std::sqrt(squares / static_cast<double>(std::max<size_t>(inputs[0].size(), 1)));
     }
     std::vector<std::vector<double>> outputs = Call(node, inputs, weights);
-    if (LoadedAs() && node.op == &EmbeddingOp()) {  // the rows that are read, not the whole table
+    if (LoadedAs() && node.op == &EmbeddingOp()) {  // the rows that are read, not the whole table; f32 takes off what dividing put on
       const double scale = node.As<EmbeddingAttributes>().scale;
-      for (double& v : outputs[0]) v = RoundTo(*LoadedAs(), v / scale) * scale;
+      for (double& v : outputs[0]) v = RoundTo(*LoadedAs(), static_cast<float>(v / scale)) * scale;
     }
     for (const NodeRule& rule : v_.rules) {
       if (rule({node, graph_, inputs, RowsOf(graph_.values[static_cast<size_t>(node.outputs[0])])}, outputs[0])) break;
@@ -379,8 +379,7 @@ class Evaluation {
     return outputs;
   }
 
-  std::vector<double> Attention(const Node& node, ValueId id) {
-    const double error = input_error_;
+  std::vector<double> Attention(const Node& node, ValueId id, double error) {
     const auto& a = node.As<AttentionAttributes>();
     const int64_t tokens = e_.tokens();
     if (id == node.outputs[1]) {
@@ -396,6 +395,7 @@ class Evaluation {
       if (!node.weights.empty()) {
         if (!v_.model->present[static_cast<size_t>(node.weights[0])]) throw Absent{"sinks"};
         sinks = ReadWeightF64(v_.model->bound.weights[static_cast<size_t>(node.weights[0])]);
+        if (LoadedAs()) RoundAll(sinks, *LoadedAs());
       }
       std::vector<double> scores = Get(node.outputs[1]);
       if (seed_ != 0) noise_.Move(scores, error);
@@ -408,15 +408,14 @@ class Evaluation {
   }
 
   // Weights for the experts that the run chose, where it recorded them.
-  std::vector<double> Route(const Node& node, ValueId id) {
-    const double error = input_error_;
+  std::vector<double> Route(const Node& node, ValueId id, double error) {
     const std::string path = fmt::format("layer-{}/moe_router_indices", node.layer);
     const auto& a = node.As<MoeRouteAttributes>();
-    if (id != node.outputs[0] || !e_.run_.Has(path)) return Plain(node, id);
+    if (id != node.outputs[0] || !e_.run_.Has(path)) return Plain(node, id, error);
     const RecordedStage* indices = e_.run_.Find(path);
-    if (static_cast<int64_t>(indices->values.size()) != e_.tokens() * a.top_k) return Plain(node, id);
+    if (static_cast<int64_t>(indices->values.size()) != e_.tokens() * a.top_k) return Plain(node, id, error);
     for (const double i : indices->values) {
-      if (!(i >= 0 && i < static_cast<double>(a.experts))) return Plain(node, id);
+      if (!(i >= 0 && i < static_cast<double>(a.experts))) return Plain(node, id, error);
     }
     std::vector<double> out = RouteWeights(a, Input(node, 0, error), indices->values, e_.tokens());
     const std::vector<std::vector<double>> inputs = {Get(node.inputs[0])};

@@ -19,7 +19,7 @@ struct Evaluated {
   std::vector<double> values;      // as the stage is recorded: parts side by side
   int64_t rows = 0, width = 0;     // [rows, width]; matrices of heads: [heads * T, S]
   int roundings = 1;               // to the activation type, of the result itself
-  double input_error = 0;          // relative error that the arithmetic inside the last op amounts to
+  double input_error = 0;          // relative error of inputs that the arithmetic inside an op amounts to: the largest of the ops computed
   double slack = 0;                // absolute error of each element besides (f64)
   double unit = 0;                 // of the type that the result is exact to
 };
