@@ -55,6 +55,7 @@ TEST(Program, UsageErrorsAreTwoAndSuggest) {
   expect({}, "no command");
   expect({"insepct", "x"}, "did you mean 'inspect'?");
   expect({"inspect", kLlama, "--verfy"}, "did you mean '--verify'?");
+  expect({"run", "--no-such-flag"}, "unknown flag '--no-such-flag'");
   expect({"inspect"}, "required");
   expect({"inspect", kLlama, "another"}, "unexpected argument 'another'");
   expect({"--nonsense", "inspect", kLlama}, "unknown global flag");

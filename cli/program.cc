@@ -98,7 +98,8 @@ int PrintVersion(const GlobalOptions& options) {
 
 // One line without CLI11's own names for things.
 std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
-  if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::ExtrasError)) return error.what();
+  const bool extras = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+  if (!extras && error.get_exit_code() != static_cast<int>(CLI::ExitCodes::RequiredError)) return error.what();
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
@@ -108,6 +109,7 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
     const std::string name = extra.substr(0, extra.find('='));
     return fmt::format("unknown flag '{}'{}", name, DidYouMean(name, known));
   }
+  if (!extras) return error.what();
   const auto rest = app.remaining(true);
   return fmt::format("unexpected argument '{}'", rest.empty() ? "" : rest.front());
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "format/packed_weights.h"
+#include "model/inventory.h"
 #include "model/model.h"
 #include "model/transform.h"
 #include "quant/quant.h"
@@ -58,17 +59,8 @@ class Binder {
   }
 
  private:
-  // A base model saved without its head (transformers: base_model_prefix) has its names without the first part.
-  const TensorInfo* FindTensor(const std::string& name) const {
-    if (const TensorInfo* info = file_.Find(name)) return info;
-    for (const std::string_view prefix : {"model.", "transformer.", "gpt_neox."}) {
-      if (name.starts_with(prefix) && file_.container() != Container::kGguf) return file_.Find(name.substr(prefix.size()));
-    }
-    return nullptr;
-  }
-
   void Bind(const TensorRule& rule, int layer, int expert) {
-    const TensorInfo* info = FindTensor(ExpandName(rule.name, layer, expert));
+    const TensorInfo* info = FindTensor(file_, ExpandName(rule.name, layer, expert));
     if (info == nullptr) return;
     claimed_.insert(info);
     std::vector<SlotKey> keys;
@@ -94,7 +86,7 @@ class Binder {
     const int64_t heads = HeadsOf(config_, key.slot);
     std::vector<const TensorInfo*> parts;
     for (int64_t h = 0; h < heads; ++h) {
-      const TensorInfo* info = FindTensor(ExpandName(rule.name, key.layer, static_cast<int>(h)));
+      const TensorInfo* info = FindTensor(file_, ExpandName(rule.name, key.layer, static_cast<int>(h)));
       if (info == nullptr) return;
       if (info->shape != Shape{config_.head_dim} || info->dtype != (h > 0 ? parts[0]->dtype : info->dtype)) {
         throw Error(ErrorCode::kModelLoad, fmt::format("a head's norm needs {} values of one type", config_.head_dim),

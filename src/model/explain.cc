@@ -187,7 +187,7 @@ std::vector<TensorMeaning> ExplainTensor(const std::string& name, const Architec
     if (only != nullptr && &arch != only) continue;
     for (const Container naming : {Container::kSafetensors, Container::kGguf}) {
       for (const TensorRule& rule : RulesFor(arch, naming)) {
-        const auto match = MatchName(rule.name, name);
+        const auto match = MatchRule(rule, naming, name);
         if (!match) continue;
         const auto same = std::ranges::find_if(out, [&](const TensorMeaning& m) { return m.naming == naming && m.slots == rule.slots; });
         if (same != out.end()) {

@@ -19,6 +19,15 @@ bool SameShape(const Shape& a, const Shape& b) {
   return a == b || (a.num_elements() == b.num_elements() && is_row(a) && is_row(b) && (a.ndim() <= 1 || b.ndim() <= 1));
 }
 
+// The first part of a name, which base models do not have.
+std::string_view BasePrefix(Container naming, std::string_view name) {
+  if (naming == Container::kGguf) return {};
+  for (const std::string_view prefix : {"model.", "transformer.", "gpt_neox."}) {
+    if (name.starts_with(prefix)) return prefix;
+  }
+  return {};
+}
+
 class Taker {
  public:
   Taker(const ModelFile& file, const Architecture& arch, const ModelConfig& config)
@@ -41,7 +50,7 @@ class Taker {
 
  private:
   void Look(const TensorRule& rule, int layer, int expert) {
-    const TensorInfo* info = file_.Find(ExpandName(rule.name, layer, expert));
+    const TensorInfo* info = FindTensor(file_, ExpandName(rule.name, layer, expert));
     if (info == nullptr) return;
     InventoryEntry entry{info, &rule, layer, expert, StoredShape(config_, rule, layer, expert), true};
     entry.fits = SameShape(info->shape, entry.expected);
@@ -171,6 +180,16 @@ Shape StoredShape(const ModelConfig& config, const TensorRule& rule, int layer, 
     dims.push_back(IsTransposed(rule.transform) ? rows : first.cols());
   }
   return Shape(dims);
+}
+
+const TensorInfo* FindTensor(const ModelFile& file, const std::string& name) {
+  if (const TensorInfo* info = file.Find(name)) return info;
+  return file.Find(name.substr(BasePrefix(file.container(), name).size()));
+}
+
+std::optional<NameMatch> MatchRule(const TensorRule& rule, Container naming, std::string_view name) {
+  const auto match = MatchName(rule.name, name);
+  return match ? match : MatchName(rule.name.substr(BasePrefix(naming, rule.name).size()), name);
 }
 
 std::optional<NameMatch> MatchName(std::string_view pattern, std::string_view name) {

@@ -36,6 +36,10 @@ struct Inventory {
 // The rules that hold for a container: Hugging Face names, or GGUF's.
 const std::vector<TensorRule>& RulesFor(const Architecture& architecture, Container container);
 
+// The tensor that a rule names. A base model saved without its head (transformers: base_model_prefix) has its names
+// without the first part. nullptr: the file has none.
+const TensorInfo* FindTensor(const ModelFile& file, const std::string& name);
+
 // Throws kModelLoad when no graph can be built for `config`.
 Inventory TakeInventory(const ModelFile& file, const Architecture& architecture, const ModelConfig& config);
 
@@ -50,6 +54,8 @@ struct NameMatch {
   int layer = -1, expert = -1;
 };
 std::optional<NameMatch> MatchName(std::string_view pattern, std::string_view name);
+// Likewise for a rule, also without the first part of a base model's names.
+std::optional<NameMatch> MatchRule(const TensorRule& rule, Container naming, std::string_view name);
 
 // Rotary frequencies and causal masks that training frameworks store beside the parameters.
 bool IsDerivedBuffer(std::string_view name);

@@ -95,7 +95,7 @@ class Linter {
 
   bool Canonical(const std::string& name) const {
     const auto named = [&](const Architecture& arch) {
-      return std::ranges::any_of(RulesFor(arch, file_.container()), [&](const TensorRule& rule) { return MatchName(rule.name, name).has_value(); });
+      return std::ranges::any_of(RulesFor(arch, file_.container()), [&](const TensorRule& rule) { return MatchRule(rule, file_.container(), name).has_value(); });
     };
     if (resolved_) return named(*resolved_->architecture);
     return std::ranges::any_of(AllArchitectures(), named);

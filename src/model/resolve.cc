@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "model/class_defaults.h"
 #include "model/config_reader.h"
+#include "model/inventory.h"
 #include "model/resolve_moe.h"
 #include "model/resolve_rope.h"
 #include "model/unread_keys.h"
@@ -90,7 +91,7 @@ class Resolver {
   bool TensorExists(Slot slot) const {
     for (const TensorRule& rule : file_.container() == Container::kGguf ? arch_.gguf_names : arch_.hf) {
       if (std::find(rule.slots.begin(), rule.slots.end(), slot) == rule.slots.end()) continue;
-      if (file_.Find(ExpandName(rule.name, 0, 0)) != nullptr) return true;
+      if (FindTensor(file_, ExpandName(rule.name, 0, 0)) != nullptr) return true;
     }
     return false;
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -14,7 +15,9 @@
 #include "exec/executor.h"
 #include "model/config_fields.h"
 #include "model/export_model.h"
+#include "model/explain.h"
 #include "model/gguf_metadata.h"
+#include "model/lint.h"
 #include "model/plan_types.h"
 #include "quant/quant.h"
 
@@ -180,7 +183,7 @@ TEST(Gguf, WhatNoStandardKeySaysTravelsAndIsSaid) {
 
 // transformers saves a base model by itself without the first part of its names.
 TEST(BaseModelNames, AModelWithoutTheFirstPartOfItsNamesIsTheSame) {
-  for (const std::string name : {"llama", "stablelm-parallel", "deepseek-v3", "olmoe"}) {
+  for (const std::string name : {"llama", "stablelm-parallel", "deepseek-v3", "olmoe", "gpt2-inverse-layer", "gpt-neox-serial", "gpt-oss", "starcoder2"}) {
     const std::string original = APR_SOURCE_DIR "/testdata/model/" + name;
     const TempFolder temp("base-model-test");
     for (const char* config : {"config.json", "generation_config.json"}) {
@@ -189,13 +192,19 @@ TEST(BaseModelNames, AModelWithoutTheFirstPartOfItsNamesIsTheSame) {
     const auto file = ModelFile::Open(original + "/model.safetensors");
     std::vector<TensorToWrite> tensors;
     for (const TensorInfo& info : file->tensors()) {
-      const std::string stored = info.name.starts_with("model.") ? info.name.substr(6) : info.name;
+      const size_t dot = info.name.find('.');
+      const bool first = std::set<std::string>{"model", "transformer", "gpt_neox"}.contains(info.name.substr(0, dot));
+      const std::string stored = first ? info.name.substr(dot + 1) : info.name;
       tensors.push_back({stored, info.dtype, info.shape, [file, &info](const ByteSink& sink) { sink(file->View(info).bytes); }});
     }
     WriteSafetensors((temp.path() / "model.safetensors").string(), tensors, {}, Overwrite::kRefuse);
     const auto model = Model::Load(ModelFile::Open(temp.path().string()));
     EXPECT_EQ(Logits(*model), Logits(*Model::Load(ModelFile::Open(original)))) << name;
+    for (const LintIssue& issue : LintModel(ModelFile::Open(temp.path().string())).issues) {
+      EXPECT_TRUE(issue.category != "Tensor Naming" && issue.category != "Layout Contract") << name << ": " << issue.message;
+    }
   }
+  EXPECT_EQ(ExplainTensor("layers.3.self_attn.q_proj.weight").front().layer, 3);
 }
 
 }  // namespace
