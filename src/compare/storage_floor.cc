@@ -61,6 +61,18 @@ double RatioLimit(const WeightValues& side) {
   }
 }
 
+// Where one side's type errs far more than the other's, its limit is the limit.
+double RatioLimit(const WeightValues& a, const WeightValues& b) {
+  constexpr double kFar = 4;
+  const auto typical = [](const WeightValues& side) {
+    const std::optional<PlainError> plain = PlainOf(side);
+    return plain ? 0.3 * plain->relative : TypicalOf(side);  // root mean square of rounding
+  };
+  if (typical(a) > kFar * typical(b)) return RatioLimit(a);
+  if (typical(b) > kFar * typical(a)) return RatioLimit(b);
+  return std::max(RatioLimit(a), RatioLimit(b));
+}
+
 struct Spec {
   bool plain = false;          // both sides: nothing to verify by encoding
   double kappa = 0;            // plain: relative error
@@ -417,7 +429,7 @@ class StorageJudge {
 
   // The mean over runs that are not bad, or over all where all are, spread over the tensor.
   void Ratio() {
-    out_.ratio_limit = std::max(RatioLimit(a_), RatioLimit(b_));
+    out_.ratio_limit = RatioLimit(a_, b_);
     std::vector<int64_t> sample;
     const int64_t step = std::max<int64_t>(1, out_.chunks / kSampleChunks);
     for (int64_t c = 0; c < out_.chunks; c += step) {
