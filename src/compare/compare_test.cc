@@ -145,6 +145,12 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
   EXPECT_EQ(first.max_index, whole.max_index);
   EXPECT_EQ(first.identical, whole.identical);
   EXPECT_NEAR(first.sum_sq, whole.sum_sq, 1e-12 * whole.sum_sq);
+  ElementDiff holes = Diff({kNan, 2}, {1, 2}), later;
+  Accumulate(later, std::vector<float>{kNan}, std::vector<float>{1}, 300);
+  MergeDiff(holes, later);
+  EXPECT_EQ(holes.first_nonfinite, 0);
+  MergeDiff(later, Diff({1}, {1}));
+  EXPECT_EQ(later.first_nonfinite, 300);
   ElementDiff none;
   MergeDiff(none, Diff({1, 2}, {3, 2}));
   EXPECT_EQ(none.max_index, 0) << "into an empty one";
@@ -477,7 +483,11 @@ TEST(WeightDiff, SwappedShapes) {
   std::vector<float> high = a;
   high[9] += 2;
   EXPECT_EQ(CompareWeights(pair(a, {6, 4}, high, {4, 6}), false, pool).Coordinate(), (std::vector<int64_t>{2, 1}));
+  std::vector<float> high_turned = turned;
+  high_turned[1 * 6 + 2] += 2;  // of A row 2, column 1
+  EXPECT_EQ(CompareWeights(pair(a, {6, 4}, high_turned, {4, 6}), true, pool).Coordinate(), (std::vector<int64_t>{2, 1}));
   EXPECT_EQ(CompareWeights(pair({1}, {1}, {1}, {1}), false, pool).verdict, WeightVerdict::kIdentical) << "one element is something";
+  EXPECT_EQ(CompareWeights(pair({1}, {1}, {1}, {1}), false, pool).status, "Identical");
   EXPECT_EQ(other.explanation, "shape [6, 4] against [4, 6], and the values differ in linear order");
   EXPECT_EQ(CompareWeights(pair({}, {0, 4}, {}, {0, 4}), true, pool).explanation, "holds no elements: nothing was compared");
   std::vector<float> scratched = a;  // one element of 24 is more than one in a hundred

@@ -171,7 +171,7 @@ TEST(StorageFloorFigures, TheSlopeOfSmallValues) {
     EXPECT_TRUE(Judged(Stored(values, 256), Stored(values, 256, DType::kQ8_0)).slope_explained) << size;
     EXPECT_GT(judged.floor(), 1e-3) << size;
     more[5] = NAN;
-    EXPECT_TRUE(Judged(Stored(values, 256), Stored(more, 256)).slope_explained) << size;
+    EXPECT_TRUE(Judged(Stored(values, 256, DType::kQ8_0), Stored(more, 256)).slope_explained) << size;
   }
 }
 
@@ -182,20 +182,35 @@ TEST(StorageFloorFigures, TheLimitOfABadRunLiesBetweenSoundAndDamaged) {
     const WeightRef stored = Stored(values, 256, dtype);
     std::vector<float> decoded(values.size());
     DecodeTensor(stored.view, decoded);
-    const size_t at = 3 * 256 + 17;
-    std::vector<float> damaged = values;
-    damaged[at] += 2;
-    const StorageJudgement judged = Judged(Stored(damaged, 256), stored);
-    ASSERT_EQ(judged.bad_count, 1) << NameOf(dtype);
-    EXPECT_EQ(judged.bad[0].index, 3);
-    double sound = 0;
-    for (size_t i = 3 * 256; i < 4 * 256; ++i) {
-      const double limit = judged.bad[0].limit + judged.kappa * std::abs(damaged[i]);
-      const double off = std::abs(static_cast<double>(damaged[i]) - decoded[i]);
-      EXPECT_EQ(off > limit, i == at) << NameOf(dtype) << " " << i;
-      if (i != at) sound = std::max(sound, off);
+    for (const size_t at : {3 * 256 + 17, 3 * 256, 3 * 256 + 255}) {
+      std::vector<float> damaged = values;
+      damaged[at] += 2;
+      const StorageJudgement judged = Judged(Stored(damaged, 256), stored);
+      ASSERT_EQ(judged.bad_count, 1) << NameOf(dtype);
+      EXPECT_EQ(judged.bad[0].index, 3);
+      double sound = 0;
+      for (size_t i = 3 * 256; i < 4 * 256; ++i) {
+        const double limit = judged.bad[0].limit + judged.kappa * std::abs(damaged[i]);
+        const double off = std::abs(static_cast<double>(damaged[i]) - decoded[i]);
+        EXPECT_EQ(off > limit, i == at) << NameOf(dtype) << " " << i;
+        if (i != at) sound = std::max(sound, off);
+      }
+      EXPECT_GE(judged.bad[0].limit + judged.kappa, sound);
     }
-    EXPECT_GE(judged.bad[0].limit + judged.kappa, sound);
+  }
+}
+
+// A run of one element is a run.
+TEST(StorageFloorFigures, TheLastElementOfAllIsCompared) {
+  for (const int64_t cols : {257, 1}) {
+    const std::vector<float> values = Gaussian(257);
+    std::vector<float> damaged = values;
+    damaged.back() += 1;
+    const StorageJudgement judged = Judged(values, damaged, cols);
+    EXPECT_EQ(judged.chunks, 2);
+    ASSERT_EQ(judged.bad_count, 1);
+    EXPECT_EQ(judged.bad[0].index, 1);
+    EXPECT_EQ(judged.diff.max_index, 256);
   }
 }
 
