@@ -16,6 +16,7 @@ struct Candidate {
   Json a, b;
   WeightValues values;            // A, changed
   std::optional<DType> b_dtype;   // the type whose error B is supposed to carry instead of its own
+  bool must_cost = false;         // ... and has to, though elements may be as far off as that type allows
   int rank = 1;                   // among accepted ones the lowest wins
   int64_t index = -1;
   std::optional<size_t> source_pair;

@@ -115,7 +115,7 @@ Candidate Coarse(const Subject& s, const std::string& type) {
           .evidence = fmt::format("B is stored as {} but carries the error of {}: {:.1f} x what its type must have", NameOf(s.it().b.view.dtype), type,
                                   s.judged->expected_rmse > 0 ? s.judged->diff.rmse() / s.judged->expected_rmse : INFINITY),
           .fix = "convert from the original weights, not from a " + type + " copy",
-          .a = NameOf(s.it().a.view.dtype), .b = type, .rank = 2};
+          .a = NameOf(s.it().a.view.dtype), .b = type, .must_cost = true, .rank = 2};
 }
 
 void TryGrids(const Subject& s, const std::vector<float>& a, Trials& trials) {
@@ -168,7 +168,7 @@ void TryCoarserTypes(const Subject& s, Trials& trials) {
   if (one_factor) return;
   TryGrids(s, *a, trials);
   if (trials.accepted()) return;
-  // Quantised ones, the nearest in error first.
+  // Quantised ones, the nearest in error first: of those that the errors fit, the one that they fit best.
   std::vector<std::pair<double, DType>> types;
   for (const DTypeInfo& info : AllDTypes()) {
     const double typical = TypicalRelativeError(info.dtype);
@@ -183,7 +183,7 @@ void TryCoarserTypes(const Subject& s, Trials& trials) {
     const int64_t block = InfoOf(types[i].second).block_elems;
     c.values = cols % block == 0 ? Changed(a, rows, cols, s.it().a) : Changed(a, rows * cols / block, block, s.it().a);
     c.b_dtype = types[i].second;
-    if (trials.Try(std::move(c))) return;
+    trials.Try(std::move(c));
   }
 }
 

@@ -146,9 +146,9 @@ bool Trials::Try(Candidate candidate) {
     error = judged.error();
     good = judged.explained;
     // A supposed coarser type must also cost what it is supposed to cost.
-    if (good && candidate.b_dtype && !PlainErrorOf(type)) good = judged.ratio >= 0.5;
-    // ... and what it costs is then no error any more.
-    if (good && candidate.b_dtype) error *= judged.ratio > 1 && !PlainErrorOf(type) ? std::sqrt(1 - 1 / (judged.ratio * judged.ratio)) : 0;
+    if (good && candidate.b_dtype && (candidate.must_cost || !PlainErrorOf(type))) good = judged.ratio >= 0.5;
+    // ... and what it costs is then no error any more: what is left is what it costs too much or too little.
+    if (good && candidate.b_dtype) error *= PlainErrorOf(type) ? 0 : std::sqrt(std::abs(1 - 1 / (judged.ratio * judged.ratio)));
   }
   if (!good) {
     Reject(candidate.cause, candidate.detail, error);

@@ -467,6 +467,29 @@ TEST(WeightSearch, DamageAndPrecision) {
   });
 }
 
+// Of several types whose errors would do, the right one: of two tensors the same.
+TEST(WeightSearch, TheCoarserTypeIsTheOneThatFitsBest) {
+  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kIQ4_NL}) {
+    const auto pair = Open("llama");
+    for (const Slot slot : {Slot::kDown, Slot::kUp, Slot::kGate}) {
+      for (const int layer : {0, 1}) {
+        Alter(pair->B(slot, layer), [&](std::vector<float>& v, int64_t rows, int64_t cols) {
+          const WeightRef stored = Own(v, Shape{rows, cols}, dtype);
+          DecodeTensor(stored.view, v);
+        });
+      }
+    }
+    const std::vector<FaultGroup> groups = Faults(*pair);
+    if (dtype == DType::kQ8_0) {  // rows of one block: one scale for a row is as good a name, a type of eight bits that errs far more is none
+      for (const FaultGroup& g : groups) EXPECT_TRUE(g.front().why.detail == "error of Q8_0" || g.front().why.detail == "error of int8 with a scale per row");
+      continue;
+    }
+    ASSERT_EQ(groups.size(), 1u) << NameOf(dtype);
+    EXPECT_EQ(groups[0].members.size(), 6u);
+    EXPECT_EQ(groups[0].front().why.detail, "error of " + std::string(NameOf(dtype)));
+  }
+}
+
 TEST(WeightSearch, BlockScalesOfQuantisedTypes) {
   const Shape shape{16, 512};
   const std::vector<float> values = Values(Kind::kGaussian, 16, 512, 3);
