@@ -1,4 +1,5 @@
-# apr_library(NAME SOURCES ... [ALONE ...] [DEPS ...] [PRIVATE_DEPS ...]): one static library per folder of src/.
+# apr_library(NAME [OPTIMIZE 1|3] SOURCES ... [ALONE ...] [DEPS ...] [PRIVATE_DEPS ...]): one static library per folder of src/.
+#   OPTIMIZE: the compiler's level in a release, for all sources that do not set their own; 2 if nothing is said.
 #   SOURCES are compiled up to 44 at a time (APR_UNITY), mostly a whole library: a clean build takes less than half as
 #   long, with about 1.5 GB for each compiler. Two of them may not give the same name to different things in their anonymous namespaces. ALONE are compiled one by one:
 #   kernels (one instruction set each, or the same functions again), and what would clash.
@@ -12,7 +13,8 @@
 #   where a library that it compares with is not installed: skipped.
 # apr_bench(NAME SOURCES ... DEPS ...): a Google Benchmark program; built with APR_BENCH only.
 # Headers that nearly every file includes are precompiled (apr_precompiled), unless a compiler cache is in use, which
-#   gains nothing from them and shares less. Kernels, compiled for one instruction set each, go without.
+#   gains nothing from them and shares less. GCC compiles what includes them at the level that they were made with, whatever
+#   it is told (12.2: -O1 gave the code of -O2): there are two, and level 3 and sources ALONE go without.
 # Sources are listed by name: a file that is not listed is not built, and scripts/check says so.
 
 set(CMAKE_CXX_STANDARD 20)
@@ -40,9 +42,14 @@ if(APR_FUZZ)
   target_compile_options(apr_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+set(APR_PRECOMPILE OFF)
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(APR_PRECOMPILE ON)
+endif()
+
 # The precompiled headers of `target`: its own if it is named `owner`, else those of `owner`.
 function(apr_precompiled target owner)
-  if(CMAKE_CXX_COMPILER_LAUNCHER OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  if(NOT APR_PRECOMPILE)
     return()
   endif()
   if(target STREQUAL owner)
@@ -54,14 +61,20 @@ function(apr_precompiled target owner)
 endfunction()
 
 function(apr_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;ALONE;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "OPTIMIZE" "SOURCES;ALONE;DEPS;PRIVATE_DEPS" ${ARGN})
   add_library(apr_${name} STATIC ${ARG_SOURCES} ${ARG_ALONE})
   set_source_files_properties(${ARG_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   set_target_properties(apr_${name} PROPERTIES UNITY_BUILD ${APR_UNITY} UNITY_BUILD_BATCH_SIZE 44)
   target_link_libraries(apr_${name} PUBLIC apr_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
-  apr_precompiled(apr_${name} apr_base)
-  list(FILTER ARG_ALONE INCLUDE REGEX "_(avx2|avx512|avx512vnni|scalar)\\.cc$")
   set_source_files_properties(${ARG_ALONE} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+  if(ARG_OPTIMIZE)
+    target_compile_options(apr_${name} PRIVATE $<$<CONFIG:Release>:-O${ARG_OPTIMIZE}>)
+  endif()
+  if(NOT ARG_OPTIMIZE)
+    apr_precompiled(apr_${name} apr_base)
+  elseif(ARG_OPTIMIZE EQUAL 1)
+    apr_precompiled(apr_${name} apr_headers_level_1)
+  endif()
 endfunction()
 
 function(apr_test folder)
