@@ -166,7 +166,7 @@ TEST(Evaluate, AStageOfAnotherSizeIsAsIfItWereNotThere) {
       {"attn_norm", "qkv_matmul"}, {"qkv_bias", "q_post_rope"}, {"attn_scores", "attn_softmax"}, {"attn_softmax", "attention"}};
   for (const auto& [stage, user] : uses) {
     for (const bool longer : {true, false}) {
-      HeldRun other(m.run, [&](const std::string& n) { return n != "layer-1/qkv_matmul" || stage != "qkv_bias"; });
+      HeldRun other(m.run, [&, stage = stage](const std::string& n) { return n != "layer-1/qkv_matmul" || stage != "qkv_bias"; });
       std::vector<double>& values = other.Values("layer-1/" + stage);
       std::ranges::fill(values, 1e3);
       values.resize(longer ? values.size() + 1 : values.size() - 1);
