@@ -15,15 +15,6 @@ namespace {
 
 constexpr int64_t kTokens = 20;
 
-FloatType Type(double unit) { return {.name = "test", .unit = unit, .largest = 1e300, .smallest = 0, .bits = 53}; }
-
-RunFormats Units(double activations, double accumulate) {
-  RunFormats out;
-  out.activations = Type(activations);
-  out.accumulate = Type(accumulate);
-  return out;
-}
-
 // Mean over elements and seeds of (moved - plain)^2 over that of the spread's square.
 double MovedOverSpread(RecordedModel& m, const RunFormats& formats, int index, const std::vector<double>& spread, uint64_t seeds) {
   Evaluator evaluator = m.Over(m.run, formats);

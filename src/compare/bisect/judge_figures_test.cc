@@ -8,13 +8,6 @@
 namespace apr::bisect {
 namespace {
 
-RunFormats Units(double activations, double accumulate) {
-  RunFormats out;
-  out.activations = {.name = "test", .unit = activations, .largest = 1e300, .smallest = 0, .bits = 53};
-  out.accumulate = {.name = "test", .unit = accumulate, .largest = 1e300, .smallest = 0, .bits = 53};
-  return out;
-}
-
 // Of element `at`: roundings of the result, and of its row's root mean square what the arithmetic inside amounts to.
 double SigmaOf(const Evaluated& e, const RunFormats& formats, int64_t at) {
   double squares = 0;
