@@ -41,31 +41,39 @@ ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float ka
 ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa);
 ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa);
 
-// Sums over many chunks, sixteen lanes each.
-struct LaneSums {
-  static constexpr int kLanes = 16;
-  alignas(64) double abs[kLanes] = {}, sq[kLanes] = {}, aa[kLanes] = {}, bb[kLanes] = {}, ab[kLanes] = {};
-
-  static double Total(const double (&lanes)[kLanes]);
-};
-
 struct QuickChunk {
-  float sq = 0, max_d = 0, max_a = 0;
+  float abs = 0, sq = 0, aa = 0, bb = 0, ab = 0, max_d = 0, max_a = 0;
   int32_t identical = 0, below_small = 0, below_medium = 0;
-  // Else nothing was added: an element, a difference or a sum is not finite in f32, or a sum of squares is so small
+  // Else nothing else is meant: an element, a difference or a sum is not finite in f32, or a sum of squares is so small
   // that products were lost. The ChunkKernel is to be asked.
   bool sound = false;
 };
 
-// kChunk elements. A lane adds sixteen fused products in f32: it errs by at most 16 * 2^-24 < 1e-6 of the sum of their
-// sizes, so the root mean square of a whole tensor by 5e-7 of itself, NMSE by 2e-6 of itself, the cosine by 2e-6 at the very most.
-using QuickKernel = QuickChunk (*)(const float* a, const float* b, LaneSums& sums);
+// Of kPart elements side by side.
+inline constexpr int kPart = 32, kParts = kChunk / kPart;
+struct PartSums {
+  double sq = 0;                // of a - b, in f64; infinite or NaN where one of them is not finite
+  double max_d = 0, max_a = 0;
+};
+// count <= kChunk; the last part may be shorter.
+void SumParts(const float* a, const float* b, int count, PartSums (&out)[kParts]);
 
-QuickKernel QuickKernelFor(Isa isa);
+// How the elements of a run lie in memory, at any address: halves are widened on the way, which is exact.
+enum class RunType { kF32, kF16, kBF16 };
 
-QuickChunk QuickChunkScalar(const float* a, const float* b, LaneSums& sums);
-QuickChunk QuickChunkAvx2(const float* a, const float* b, LaneSums& sums);
-QuickChunk QuickChunkAvx512(const float* a, const float* b, LaneSums& sums);
+// kChunk elements. A lane adds sixteen fused products in f32, four more additions join the lanes: a sum errs by at most
+// 20 * 2^-24 < 1.2e-6 of the sum of its sizes, so the root mean square of a whole tensor by 6e-7 of itself, NMSE by 2.4e-6
+// of itself, the cosine by 2.4e-6 at the very most.
+using QuickKernel = QuickChunk (*)(const void* a, const void* b);
+
+// At least one of the two is kF32: a quantised side comes decoded.
+QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b);
+
+// Of one instruction set, [RunType of a][RunType of b]; null where neither is kF32.
+struct QuickKernels {
+  QuickKernel of[3][3];
+};
+extern const QuickKernels kQuickScalar, kQuickAvx2, kQuickAvx512;
 
 // The sums of squares between which f32 loses nothing: 256 products that underflow err by 2^-142 in all.
 inline constexpr float kQuickLeast = 0x1p-110f;

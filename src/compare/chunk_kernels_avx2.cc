@@ -111,65 +111,87 @@ ChunkSums Compare(const float* a, const float* b, int count, float kappa) {
   return out;
 }
 
-// One sum of a QuickChunk: lanes 0 to 7 and 8 to 15.
-struct Pair {
-  __m256 lo, hi;
+// Eight of the sixteen lanes of a QuickChunk: as many sums as the registers hold.
+struct QuickLanes {
+  __m256 abs, sq, aa, bb, ab;
+  __m256i max_d, max_a;            // of numbers that are not negative: their bits are in the same order
+  __m256i identical, below_small;  // minus the counts
 };
-APR_INLINE float QuickTotal(const Pair& x) {
-  const __m256 eight = _mm256_add_ps(x.lo, x.hi);
+template <RunType kType>
+APR_INLINE __m256 LoadRun(const void* run, int at) {
+  const auto* half = static_cast<const uint16_t*>(run) + at;
+  if constexpr (kType == RunType::kF32) return _mm256_loadu_ps(static_cast<const float*>(run) + at);
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(half));
+  if constexpr (kType == RunType::kF16) return _mm256_cvtph_ps(halves);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+template <RunType kA, RunType kB>
+APR_INLINE QuickLanes AddQuick(const void* a, const void* b, int first) {
+  const __m256 sign = _mm256_set1_ps(-0.0f), small = _mm256_set1_ps(kSmallDifference);
+  QuickLanes l{};
+  for (int i = first; i < kChunk; i += 16) {
+    const __m256 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
+    l.abs = _mm256_add_ps(l.abs, d);
+    l.sq = _mm256_fmadd_ps(d, d, l.sq);
+    l.aa = _mm256_fmadd_ps(x, x, l.aa);
+    l.bb = _mm256_fmadd_ps(y, y, l.bb);
+    l.ab = _mm256_fmadd_ps(x, y, l.ab);
+    l.max_d = _mm256_max_epi32(l.max_d, _mm256_castps_si256(d));
+    l.max_a = _mm256_max_epi32(l.max_a, _mm256_castps_si256(_mm256_andnot_ps(sign, x)));
+    l.identical = _mm256_add_epi32(l.identical, _mm256_cmpeq_epi32(_mm256_castps_si256(d), _mm256_setzero_si256()));
+    l.below_small = _mm256_add_epi32(l.below_small, _mm256_castps_si256(_mm256_cmp_ps(d, small, _CMP_LT_OQ)));
+  }
+  return l;
+}
+APR_INLINE float QuickTotal(__m256 low, __m256 high) {
+  const __m256 eight = _mm256_add_ps(low, high);
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-APR_INLINE void Flush(const Pair& x, double* into) {
-  __m256d wide[4];
-  Widen(x.lo, x.hi, wide);
-  for (int j = 0; j < 4; ++j) _mm256_store_pd(into + 4 * j, _mm256_add_pd(_mm256_load_pd(into + 4 * j), wide[j]));
+APR_INLINE int QuickCount(__m256i low, __m256i high) {
+  const __m256i eight = _mm256_add_epi32(low, high);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return -_mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 1)));
+}
+// How many of the differences are below `limit`: only asked for where the largest is not.
+template <RunType kA, RunType kB>
+APR_INLINE int CountQuickly(const void* a, const void* b, float limit) {
+  const __m256 sign = _mm256_set1_ps(-0.0f), bound = _mm256_set1_ps(limit);
+  int below = 0;
+  for (int i = 0; i < kChunk; i += 8) {
+    const __m256 d = _mm256_andnot_ps(sign, _mm256_sub_ps(LoadRun<kA>(a, i), LoadRun<kB>(b, i)));
+    below += Count(_mm256_cmp_ps(d, bound, _CMP_LT_OQ));
+  }
+  return below;
 }
 
-struct QuickLanes {
-  Pair abs, sq, aa, bb, ab, max_d, max_a;
-  int identical, below_small;
-};
-APR_INLINE void AddQuick(QuickLanes& l, const float* a, const float* b, __m256 Pair::*half) {
-  const __m256 sign = _mm256_set1_ps(-0.0f);
-  const __m256 x = _mm256_loadu_ps(a), y = _mm256_loadu_ps(b), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
-  l.abs.*half = _mm256_add_ps(l.abs.*half, d);
-  l.sq.*half = _mm256_fmadd_ps(d, d, l.sq.*half);
-  l.aa.*half = _mm256_fmadd_ps(x, x, l.aa.*half);
-  l.bb.*half = _mm256_fmadd_ps(y, y, l.bb.*half);
-  l.ab.*half = _mm256_fmadd_ps(x, y, l.ab.*half);
-  l.max_d.*half = _mm256_max_ps(l.max_d.*half, d);
-  l.max_a.*half = _mm256_max_ps(l.max_a.*half, _mm256_andnot_ps(sign, x));
-  l.identical += Count(_mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_EQ_OQ));
-  l.below_small += Count(_mm256_cmp_ps(d, _mm256_set1_ps(kSmallDifference), _CMP_LT_OQ));
+template <RunType kA, RunType kB>
+QuickChunk CompareQuickly(const void* a, const void* b) {
+  const QuickLanes lo = AddQuick<kA, kB>(a, b, 0), hi = AddQuick<kA, kB>(a, b, 8);
+  QuickChunk out;
+  out.sq = QuickTotal(lo.sq, hi.sq);
+  out.aa = QuickTotal(lo.aa, hi.aa);
+  out.bb = QuickTotal(lo.bb, hi.bb);
+  out.sound = out.sq >= kQuickLeast && out.aa >= kQuickLeast && out.bb >= kQuickLeast && (out.sq + out.aa) + out.bb < __builtin_inff();
+  if (!out.sound) return out;
+  out.abs = QuickTotal(lo.abs, hi.abs);
+  out.ab = QuickTotal(lo.ab, hi.ab);
+  out.max_d = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_d, hi.max_d)));
+  out.max_a = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_a, hi.max_a)));
+  out.identical = QuickCount(lo.identical, hi.identical);
+  out.below_small = QuickCount(lo.below_small, hi.below_small);
+  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly<kA, kB>(a, b, kMediumDifference);
+  return out;
 }
 
 }  // namespace
 
-QuickChunk QuickChunkAvx2(const float* a, const float* b, LaneSums& sums) {
-  QuickLanes l{};
-  for (int i = 0; i < kChunk; i += 16) {
-    AddQuick(l, a + i, b + i, &Pair::lo);
-    AddQuick(l, a + i + 8, b + i + 8, &Pair::hi);
-  }
-  QuickChunk out;
-  out.sq = QuickTotal(l.sq);
-  const float aa = QuickTotal(l.aa), bb = QuickTotal(l.bb);
-  out.sound = out.sq >= kQuickLeast && aa >= kQuickLeast && bb >= kQuickLeast && (out.sq + aa) + bb < __builtin_inff();
-  if (!out.sound) return out;
-  out.max_d = Largest(_mm256_max_ps(l.max_d.lo, l.max_d.hi));
-  out.max_a = Largest(_mm256_max_ps(l.max_a.lo, l.max_a.hi));
-  out.identical = l.identical;
-  out.below_small = l.below_small;
-  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountBelow(a, b, kChunk, kMediumDifference);
-  Flush(l.abs, sums.abs);
-  Flush(l.sq, sums.sq);
-  Flush(l.aa, sums.aa);
-  Flush(l.bb, sums.bb);
-  Flush(l.ab, sums.ab);
-  return out;
-}
+using enum RunType;
+const QuickKernels kQuickAvx2 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
+                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
+                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
 
 ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa) {
   return kappa == 0 ? Compare<false>(a, b, count, kappa) : Compare<true>(a, b, count, kappa);

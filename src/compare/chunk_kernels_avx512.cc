@@ -121,24 +121,28 @@ APR_INLINE __m128 LargestOfEach(__m512 x, __m512 y) {
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   return _mm_max_ps(four, _mm_movehl_ps(four, four));
 }
-APR_INLINE void Flush(__m512 x, double* into) {
-  _mm512_store_pd(into, _mm512_add_pd(_mm512_load_pd(into), Low(x)));
-  _mm512_store_pd(into + 8, _mm512_add_pd(_mm512_load_pd(into + 8), High(x)));
+template <RunType kType>
+APR_INLINE __m512 LoadRun(const void* run, int at) {
+  const auto* half = static_cast<const uint16_t*>(run) + at;
+  if constexpr (kType == RunType::kF32) return _mm512_loadu_ps(static_cast<const float*>(run) + at);
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half));
+  if constexpr (kType == RunType::kF16) return _mm512_cvtph_ps(halves);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 // How many differences are below `limit`: asked for where most chunks have an answer without counting.
-APR_INLINE int CountQuickly(const float* a, const float* b, float limit) {
+template <RunType kA, RunType kB>
+APR_INLINE int CountQuickly(const void* a, const void* b, float limit) {
   int below = 0;
   for (int i = 0; i < kChunk; i += 16) {
-    const __m512 d = _mm512_abs_ps(_mm512_sub_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i)));
+    const __m512 d = _mm512_abs_ps(_mm512_sub_ps(LoadRun<kA>(a, i), LoadRun<kB>(b, i)));
     below += __builtin_popcount(_mm512_cmp_ps_mask(d, _mm512_set1_ps(limit), _CMP_LT_OQ));
   }
   return below;
 }
 constexpr float kSmallestF32 = 0x1p-149f;
 
-}  // namespace
-
-QuickChunk QuickChunkAvx512(const float* a, const float* b, LaneSums& sums) {
+template <RunType kA, RunType kB>
+QuickChunk CompareQuickly(const void* a, const void* b) {
   const __m512 zero = _mm512_setzero_ps(), small = _mm512_set1_ps(kSmallDifference);
   __m512 abs = zero, sq = zero, aa = zero, bb = zero, ab = zero, max_d = zero, max_a = zero, min_d = small;
   int below_small = 0;
@@ -146,7 +150,7 @@ QuickChunk QuickChunkAvx512(const float* a, const float* b, LaneSums& sums) {
 #pragma GCC unroll 4
 #endif
   for (int i = 0; i < kChunk; i += 16) {
-    const __m512 x = _mm512_loadu_ps(a + i), y = _mm512_loadu_ps(b + i), d = _mm512_abs_ps(_mm512_sub_ps(x, y));
+    const __m512 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i), d = _mm512_abs_ps(_mm512_sub_ps(x, y));
     abs = _mm512_add_ps(abs, d);
     sq = _mm512_fmadd_ps(d, d, sq);
     aa = _mm512_fmadd_ps(x, x, aa);
@@ -159,22 +163,27 @@ QuickChunk QuickChunkAvx512(const float* a, const float* b, LaneSums& sums) {
   }
   QuickChunk out;
   out.sq = QuickTotal(sq);
-  const float sum_aa = QuickTotal(aa), sum_bb = QuickTotal(bb);
-  out.sound = out.sq >= kQuickLeast && sum_aa >= kQuickLeast && sum_bb >= kQuickLeast && (out.sq + sum_aa) + sum_bb < __builtin_inff();
+  out.aa = QuickTotal(aa);
+  out.bb = QuickTotal(bb);
+  out.sound = out.sq >= kQuickLeast && out.aa >= kQuickLeast && out.bb >= kQuickLeast && (out.sq + out.aa) + out.bb < __builtin_inff();
   if (!out.sound) return out;
+  out.abs = QuickTotal(abs);
+  out.ab = QuickTotal(ab);
   const __m128 largest = LargestOfEach(max_d, max_a);
   out.max_d = _mm_cvtss_f32(largest);
   out.max_a = _mm_cvtss_f32(_mm_movehdup_ps(largest));
-  if (_mm512_cmp_ps_mask(min_d, zero, _CMP_EQ_OQ) != 0) out.identical = CountQuickly(a, b, kSmallestF32);
+  if (_mm512_cmp_ps_mask(min_d, zero, _CMP_EQ_OQ) != 0) out.identical = CountQuickly<kA, kB>(a, b, kSmallestF32);
   out.below_small = below_small;
-  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly(a, b, kMediumDifference);
-  Flush(abs, sums.abs);
-  Flush(sq, sums.sq);
-  Flush(aa, sums.aa);
-  Flush(bb, sums.bb);
-  Flush(ab, sums.ab);
+  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly<kA, kB>(a, b, kMediumDifference);
   return out;
 }
+
+}  // namespace
+
+using enum RunType;
+const QuickKernels kQuickAvx512 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
+                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
+                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
 
 ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa) {
   alignas(64) float x[kChunk], y[kChunk];

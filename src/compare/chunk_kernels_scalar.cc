@@ -1,9 +1,12 @@
 // The definition of chunk_kernels.h, and the choice among its kernels.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
+#include "base/check.h"
 #include "compare/chunk_kernels.h"
+#include "quant/plain.h"
 
 namespace apr {
 namespace {
@@ -71,22 +74,30 @@ struct QuickLanes {
   }
 };
 
-void Flush(const float (&lane)[kLanes], double (&into)[kLanes]) {
-  for (int j = 0; j < kLanes; ++j) into[j] += static_cast<double>(lane[j]);
+template <RunType kType>
+void LoadRun(const void* run, float* out) {
+  const auto* bytes = static_cast<const std::byte*>(run);
+  if constexpr (kType == RunType::kF32) std::memcpy(out, run, kChunk * sizeof(float));
+  if constexpr (kType == RunType::kF16) DecodeF16(bytes, kChunk, out);
+  if constexpr (kType == RunType::kBF16) DecodeBF16(bytes, kChunk, out);
 }
 
-}  // namespace
-
-double LaneSums::Total(const double (&lanes)[kLanes]) { return Lanes::Total(lanes); }
-
-QuickChunk QuickChunkScalar(const float* a, const float* b, LaneSums& sums) {
+template <RunType kA, RunType kB>
+QuickChunk CompareQuickly(const void* left, const void* right) {
+  float a[kChunk], b[kChunk];
+  LoadRun<kA>(left, a);
+  LoadRun<kB>(right, b);
   QuickLanes lanes;
   QuickChunk out;
   for (int i = 0; i < kChunk; i += kLanes) lanes.Add(a + i, b + i);
   out.sq = QuickLanes::Total(lanes.sq);
-  const float aa = QuickLanes::Total(lanes.aa), bb = QuickLanes::Total(lanes.bb);
-  out.sound = out.sq >= kQuickLeast && aa >= kQuickLeast && bb >= kQuickLeast && (out.sq + aa) + bb < std::numeric_limits<float>::infinity();
+  out.aa = QuickLanes::Total(lanes.aa);
+  out.bb = QuickLanes::Total(lanes.bb);
+  out.sound = out.sq >= kQuickLeast && out.aa >= kQuickLeast && out.bb >= kQuickLeast &&
+              (out.sq + out.aa) + out.bb < std::numeric_limits<float>::infinity();
   if (!out.sound) return out;
+  out.abs = QuickLanes::Total(lanes.abs);
+  out.ab = QuickLanes::Total(lanes.ab);
   out.max_d = *std::max_element(lanes.max_d, lanes.max_d + kLanes);
   out.max_a = *std::max_element(lanes.max_a, lanes.max_a + kLanes);
   for (int i = 0; i < kChunk; ++i) {
@@ -95,21 +106,47 @@ QuickChunk QuickChunkScalar(const float* a, const float* b, LaneSums& sums) {
     out.below_small += d < kSmallDifference;
     out.below_medium += d < kMediumDifference;
   }
-  Flush(lanes.abs, sums.abs);
-  Flush(lanes.sq, sums.sq);
-  Flush(lanes.aa, sums.aa);
-  Flush(lanes.bb, sums.bb);
-  Flush(lanes.ab, sums.ab);
   return out;
 }
 
-QuickKernel QuickKernelFor(Isa isa) {
+}  // namespace
+
+using enum RunType;
+const QuickKernels kQuickScalar = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
+                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
+                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
+
+void SumParts(const float* a, const float* b, int count, PartSums (&out)[kParts]) {
+  constexpr int kWide = 8;
+  for (int first = 0; first < count; first += kPart) {
+    double x[kPart] = {}, d[kPart] = {};
+    const int n = std::min(kPart, count - first);
+    for (int i = 0; i < n; ++i) x[i] = a[first + i];
+    for (int i = 0; i < n; ++i) d[i] = x[i] - b[first + i];
+    double sq[kWide] = {}, max_d[kWide] = {}, max_a[kWide] = {};
+    for (int i = 0; i < kPart; i += kWide) {
+      for (int j = 0; j < kWide; ++j) {
+        sq[j] += d[i + j] * d[i + j];
+        max_d[j] = std::max(max_d[j], std::abs(d[i + j]));
+        max_a[j] = std::max(max_a[j], std::abs(x[i + j]));
+      }
+    }
+    PartSums& part = out[first / kPart];
+    part = {0, *std::max_element(max_d, max_d + kWide), *std::max_element(max_a, max_a + kWide)};
+    for (const double each : sq) part.sq += each;
+  }
+}
+
+QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b) {
+  const QuickKernels* kernels = &kQuickScalar;
 #if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) return QuickChunkAvx512;
-  if (isa >= Isa::kAvx2) return QuickChunkAvx2;
+  if (isa >= Isa::kAvx512) kernels = &kQuickAvx512;
+  else if (isa >= Isa::kAvx2) kernels = &kQuickAvx2;
 #endif
   (void)isa;
-  return QuickChunkScalar;
+  const QuickKernel kernel = kernels->of[static_cast<int>(a)][static_cast<int>(b)];
+  APR_CHECK(kernel != nullptr);
+  return kernel;
 }
 
 ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float kappa) {

@@ -158,12 +158,11 @@ TEST(ElementDiff, PiecesMergeToTheWhole) {
 
 ElementDiff Quickly(const std::vector<float>& a, const std::vector<float>& b) {
   ElementDiff diff;
-  QuickComparison quick(diff);
+  QuickComparison quick(diff, RunType::kF32, RunType::kF32);
   for (size_t i = 0; i < a.size(); i += 256) {
     const size_t n = std::min<size_t>(256, a.size() - i);
-    quick.Add(std::span(a).subspan(i, n), std::span(b).subspan(i, n), static_cast<int64_t>(i));
+    quick.Add(a.data() + i, b.data() + i, n, static_cast<int64_t>(i));
   }
-  quick.Finish();
   return diff;
 }
 
@@ -225,6 +224,45 @@ TEST(QuickComparison, HasTheSameBitsEverywhereAndTheStatedError) {
       ExpectSameSums(one, all[0], 0);
       ExpectSameButSums(one, Diff(a, b));
       ExpectSameSums(one, Defined(a, b), 1.2e-6);
+    }
+  }
+}
+
+// `values` stored as `dtype`, at an odd address, and what that reads as.
+struct Halves {
+  explicit Halves(DType dtype, const std::vector<float>& values) : bytes(2 * values.size() + 1), widened(values.size()) {
+    const auto count = static_cast<int64_t>(values.size());
+    EncodeRows(dtype, values.data(), 1, count, nullptr, bytes.data() + 1);
+    std::vector<std::byte> aligned(bytes.begin() + 1, bytes.end());
+    DecodeTensor({dtype, Shape{1, count}, aligned}, widened);
+  }
+  std::vector<std::byte> bytes;
+  std::vector<float> widened;
+};
+
+TEST(QuickComparison, HalvesReadWhereTheyLieAreTheirValues) {
+  std::vector<float> wave = Wave(256 * 4 + 100), other = wave;
+  for (size_t i = 0; i < wave.size(); ++i) other[i] = std::round(wave[i] * 100) / 100;
+  wave[600] = kInf;
+  wave[900] = 1e-7f;  // subnormal as F16
+  for (const auto& [dtype, type] : {std::pair{DType::kF16, RunType::kF16}, std::pair{DType::kBF16, RunType::kBF16}}) {
+    const Halves halves(dtype, wave);
+    const auto compare = [&, type = type](bool first) {
+      ElementDiff diff;
+      QuickComparison quick(diff, first ? type : RunType::kF32, first ? RunType::kF32 : type);
+      for (size_t i = 0; i < wave.size(); i += 256) {
+        const void *half = halves.bytes.data() + 1 + 2 * i, *whole = other.data() + i;
+        quick.Add(first ? half : whole, first ? whole : half, std::min<size_t>(256, wave.size() - i), static_cast<int64_t>(i));
+      }
+      return diff;
+    };
+    for (const bool first : {true, false}) {
+      const ElementDiff expected = first ? Quickly(halves.widened, other) : Quickly(other, halves.widened);
+      EXPECT_EQ(expected.inf_a + expected.inf_b, 1);
+      for (const ElementDiff& one : UnderEachIsa([&] { return compare(first); })) {
+        ExpectSameButSums(one, expected);
+        ExpectSameSums(one, expected, 0);
+      }
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "quant/decode_simd.h"
 
 namespace apr {
 namespace {
@@ -64,18 +65,26 @@ void AddSingly(ElementDiff& diff, std::span<const Real> a, std::span<const Real>
   }
 }
 
-// Counts and the worst place of a chunk whose elements and differences are all finite.
+// A chunk whose elements and differences are all finite; whether its worst element is the worst of all.
 template <typename Sums>
-void AddCounts(ElementDiff& diff, const Sums& sums, std::span<const float> a, std::span<const float> b, int64_t first) {
-  const auto count = static_cast<int64_t>(a.size());
+bool AddSums(ElementDiff& diff, const Sums& sums, int64_t count) {
+  diff.sum_abs += static_cast<double>(sums.abs);
+  diff.sum_sq += static_cast<double>(sums.sq);
+  diff.sum_aa += static_cast<double>(sums.aa);
+  diff.sum_bb += static_cast<double>(sums.bb);
+  diff.sum_ab += static_cast<double>(sums.ab);
   diff.finite += count;
   diff.identical += sums.identical;
   diff.small += sums.below_small - sums.identical;
   diff.medium += sums.below_medium - sums.below_small;
   diff.large += count - sums.below_medium;
-  if (sums.max_d == 0 || (diff.max_index >= 0 && !(sums.max_d > diff.max_abs))) return;
+  return sums.max_d != 0 && (diff.max_index < 0 || sums.max_d > diff.max_abs);
+}
+
+// The first element that is `max_d` off is the worst.
+void SetWorst(ElementDiff& diff, float max_d, std::span<const float> a, std::span<const float> b, int64_t first) {
   for (size_t i = 0; i < a.size(); ++i) {
-    if (std::abs(a[i] - b[i]) != sums.max_d) continue;
+    if (std::abs(a[i] - b[i]) != max_d) continue;
     Worst(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])), first + static_cast<int64_t>(i), a[i], b[i]);
     return;
   }
@@ -88,13 +97,14 @@ ChunkStatistics AddExactly(ElementDiff& diff, ChunkKernel kernel, std::span<cons
     AddSingly(diff, a, b, first);
     return {INFINITY, INFINITY, INFINITY, INFINITY};
   }
-  diff.sum_abs += sums.abs;
-  diff.sum_sq += sums.sq;
-  diff.sum_aa += sums.aa;
-  diff.sum_bb += sums.bb;
-  diff.sum_ab += sums.ab;
-  AddCounts(diff, sums, a, b, first);
+  if (AddSums(diff, sums, static_cast<int64_t>(a.size()))) SetWorst(diff, sums.max_d, a, b, first);
   return {static_cast<float>(sums.sq), sums.max_d, sums.max_a, sums.excess};
+}
+
+std::span<const float> Widened(RunType type, const void* run, size_t count, float* buffer) {
+  const DType dtype = type == RunType::kF16 ? DType::kF16 : type == RunType::kBF16 ? DType::kBF16 : DType::kF32;
+  RowDecoderOf(dtype)(static_cast<const std::byte*>(run), static_cast<int64_t>(count), buffer);
+  return {buffer, count};
 }
 
 }  // namespace
@@ -158,24 +168,19 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
   }
 }
 
-QuickComparison::QuickComparison(ElementDiff& diff)
-    : diff_(diff), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa())) {}
+QuickComparison::QuickComparison(ElementDiff& diff, RunType a, RunType b)
+    : diff_(diff), type_a_(a), type_b_(b), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa(), a, b)) {}
 
-ChunkStatistics QuickComparison::Add(std::span<const float> a, std::span<const float> b, int64_t first) {
-  APR_CHECK(a.size() == b.size() && a.size() <= kChunk);
-  diff_.count += static_cast<int64_t>(a.size());
-  const QuickChunk chunk = a.size() == kChunk ? quick_(a.data(), b.data(), sums_) : QuickChunk{};
-  if (!chunk.sound) return AddExactly(diff_, exact_, a, b, first, 0);
-  AddCounts(diff_, chunk, a, b, first);
+ChunkStatistics QuickComparison::Add(const void* a, const void* b, size_t count, int64_t first) {
+  APR_CHECK(count <= kChunk);
+  diff_.count += static_cast<int64_t>(count);
+  const QuickChunk chunk = count == kChunk ? quick_(a, b) : QuickChunk{};
+  if (chunk.sound && !AddSums(diff_, chunk, kChunk)) return {chunk.sq, chunk.max_d, chunk.max_a, chunk.max_d};
+  alignas(64) float left[kChunk], right[kChunk];
+  const std::span<const float> x = Widened(type_a_, a, count, left), y = Widened(type_b_, b, count, right);
+  if (!chunk.sound) return AddExactly(diff_, exact_, x, y, first, 0);
+  SetWorst(diff_, chunk.max_d, x, y, first);
   return {chunk.sq, chunk.max_d, chunk.max_a, chunk.max_d};
-}
-
-void QuickComparison::Finish() {
-  diff_.sum_abs += LaneSums::Total(sums_.abs);
-  diff_.sum_sq += LaneSums::Total(sums_.sq);
-  diff_.sum_aa += LaneSums::Total(sums_.aa);
-  diff_.sum_bb += LaneSums::Total(sums_.bb);
-  diff_.sum_ab += LaneSums::Total(sums_.ab);
 }
 
 void MergeDiff(ElementDiff& into, const ElementDiff& next) {

@@ -55,16 +55,16 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
 // in f32, as chunk_kernels.h says; maxima, places and counts are the same.
 class QuickComparison {
  public:
-  explicit QuickComparison(ElementDiff& diff);
+  // How the elements of either side lie; one of them at least as f32.
+  QuickComparison(ElementDiff& diff, RunType a, RunType b);
   // At most 256 elements. Runs come in index order.
-  ChunkStatistics Add(std::span<const float> a, std::span<const float> b, int64_t first);
-  void Finish();  // once, after the last run: the sums are in `diff` then
+  ChunkStatistics Add(const void* a, const void* b, size_t count, int64_t first);
 
  private:
   ElementDiff& diff_;
+  RunType type_a_, type_b_;
   ChunkKernel exact_;
   QuickKernel quick_;
-  LaneSums sums_;
 };
 void MergeDiff(ElementDiff& into, const ElementDiff& next);
 

@@ -16,8 +16,8 @@
 namespace apr {
 namespace {
 
-constexpr int kSub = 32;                         // elements that are judged together inside a run
-constexpr int kSubs = kChunk / kSub;
+constexpr int kSub = kPart;                      // elements that are judged together inside a run
+constexpr int kSubs = kParts;
 constexpr int64_t kPiece = 65536;                // elements that a thread takes at a time
 constexpr int64_t kTile = 4096;                  // of them, decoded and compared before the next
 constexpr int64_t kRunsAhead = 6;
@@ -222,7 +222,7 @@ class StorageJudge {
   // Rows [begin, end), so few at a time that both sides' elements stay in the caches next to the processor.
   void ComparePiece(int64_t begin, int64_t end, Buffers& buffers, Piece& out) const {
     if (!spec_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, out);
-    QuickComparison quick(out.diff);
+    QuickComparison quick(out.diff, RunType::kF32, RunType::kF32);
     const int64_t step = RowsPerPiece(a_.cols, kTile);
     for (int64_t row = begin; row < end; row += step) {
       const int64_t rows = std::min(step, end - row), first = row * a_.cols, chunk = first / kChunk;
@@ -233,35 +233,37 @@ class StorageJudge {
       for (int64_t c = 0; c < chunks; ++c) {
         ChunkStatistics& s = buffers.statistics[static_cast<size_t>(c)];
         const auto at = static_cast<size_t>(c) * kChunk, n = std::min<size_t>(kChunk, x.size() - at);
-        if (!spec_.plain) s = quick.Add(x.subspan(at, n), y.subspan(at, n), first + c * kChunk);
+        if (!spec_.plain) s = quick.Add(x.data() + at, y.data() + at, n, first + c * kChunk);
         Note(chunk + c, s, out);
       }
     }
-    quick.Finish();
   }
 
   // Elements [begin, end) in runs that go from storage through decoding to sums without leaving the first cache.
   void CompareRuns(int64_t begin, int64_t end, Piece& out) const {
     alignas(64) float x[kChunk], y[kChunk];
-    QuickComparison quick(out.diff);
+    const RunType type_a = a_.runs->plain.value_or(RunType::kF32);
+    const RunType type_b = type_a == RunType::kF32 ? b_.runs->plain.value_or(RunType::kF32) : RunType::kF32;
+    QuickComparison quick(out.diff, type_a, type_b);
     for (int64_t first = begin; first < end; first += kChunk) {
       const auto n = static_cast<size_t>(std::min<int64_t>(kChunk, end - first));
       const int64_t chunk = first / kChunk;
-      ReadRun(*a_.runs, chunk, n, x);
-      ReadRun(*b_.runs, chunk, n, y);
-      Note(chunk, quick.Add({x, n}, {y, n}, first), out);
+      const void* left = ReadRun(*a_.runs, type_a, chunk, n, x);
+      const void* right = ReadRun(*b_.runs, type_b, chunk, n, y);
+      Note(chunk, quick.Add(left, right, n, first), out);
     }
-    quick.Finish();
   }
 
-  // Asks memory for a later run meanwhile: decoding and sums leave it idle.
-  void ReadRun(const PackedRuns& runs, int64_t chunk, size_t count, float* out) const {
+  // A run as elements of `type`. Asks memory for a later one meanwhile: decoding and sums leave it idle.
+  const void* ReadRun(const PackedRuns& runs, RunType type, int64_t chunk, size_t count, float* out) const {
     constexpr int64_t kLine = 64;
     if (chunk + kRunsAhead < out_.chunks) {
       const std::byte* later = runs.At(chunk + kRunsAhead);
       for (int64_t at = 0; at < runs.run_bytes; at += kLine) __builtin_prefetch(later + at);
     }
+    if (runs.plain == type) return runs.At(chunk);
     runs.decode(runs.At(chunk), static_cast<int64_t>(count), out);
+    return out;
   }
 
   static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {
@@ -301,28 +303,29 @@ class StorageJudge {
       return worst > std::max({kPeakMargin * freedom * freedom * rms, clip * top, reach}) + floor || std::sqrt(actual / n) > kBlockMargin * freedom * rms + floor;
     }
   };
-  Part PartOf(std::span<const float> x, std::span<const float> y) const {
-    Part out{.n = static_cast<double>(x.size())};
-    for (size_t i = 0; i < x.size(); ++i) {
-      const double d = std::abs(static_cast<double>(x[i]) - y[i]);
-      out.actual += std::isfinite(d) ? d * d : INFINITY;
-      out.worst = std::isfinite(d) ? std::max(out.worst, d) : INFINITY;
-      out.top = std::max(out.top, std::abs(static_cast<double>(x[i])));
+  using Parts = std::array<Part, kSubs>;
+  // Of a run of x.size() elements.
+  Parts PartsOf(std::span<const float> x, std::span<const float> y) const {
+    PartSums sums[kSubs];
+    SumParts(x.data(), y.data(), static_cast<int>(x.size()), sums);
+    Parts out;
+    for (size_t first = 0; first < x.size(); first += kSub) {
+      const PartSums& sum = sums[first / kSub];
+      const bool finite = std::isfinite(sum.sq);
+      // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
+      out[first / kSub] = {.n = static_cast<double>(std::min<size_t>(kSub, x.size() - first)), .top = sum.max_a, .typical = 0.35 * typical_ * sum.max_a,
+                           .actual = finite ? sum.sq : INFINITY, .worst = finite ? sum.max_d : INFINITY};
     }
-    // A lucky block is not the measure of another encoder's; neither is one without its neighbours.
-    out.typical = 0.35 * typical_ * out.top;
     return out;
   }
   double FloorOf(const Part& part) const { return spec_.absolute + tensor_level_ + kF32Rounding * part.top; }
 
   // A run that Look would pass whatever its types cost there: nothing has to be encoded to see it.
   bool IsHarmless(std::span<const float> x, std::span<const float> y) const {
-    for (size_t first = 0; first < x.size(); first += kSub) {
-      const size_t n = std::min<size_t>(kSub, x.size() - first);
-      const Part part = PartOf(x.subspan(first, n), y.subspan(first, n));
-      if (part.Beyond(part.typical, FloorOf(part), clip_, freedom_)) return false;
-    }
-    return true;
+    const Parts parts = PartsOf(x, y);
+    return std::none_of(parts.begin(), parts.end(), [&](const Part& part) {
+      return part.n > 0 && part.Beyond(part.typical, FloorOf(part), clip_, freedom_);
+    });
   }
 
   std::span<const float> ReadChunk(const WeightValues& side, int64_t chunk, float* buffer) const {
@@ -371,11 +374,11 @@ class StorageJudge {
       if (grid > 0) out.steps_off += (static_cast<double>(sound_y[at]) - sound_x[at]) * freedom_ / std::sqrt(12 * grid);
     }
     double floor_sum = 0;
+    Parts parts = PartsOf(x, y);
     const double whole = out.expected / static_cast<double>(count);
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
-      const auto begin = static_cast<size_t>(sub) * kSub, n = static_cast<size_t>(end) - begin;
-      Part part = PartOf(x.subspan(begin, n), y.subspan(begin, n));
+      Part& part = parts[static_cast<size_t>(sub)];
       double expected = 0, square = 0;
       for (int64_t i = sub * kSub; i < end; ++i) {
         const auto at = static_cast<size_t>(i);

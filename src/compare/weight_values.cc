@@ -32,6 +32,15 @@ bool IsPlainF32(const WeightRef& weight) {
          weight.view.bytes.size() == static_cast<size_t>(weight.view.shape.num_elements()) * sizeof(float);
 }
 
+std::optional<RunType> PlainRuns(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return RunType::kF32;
+    case DType::kF16: return RunType::kF16;
+    case DType::kBF16: return RunType::kBF16;
+    default: return std::nullopt;
+  }
+}
+
 std::optional<PackedRuns> RunsOf(const WeightRef& weight) {
   constexpr int64_t kRun = 256;
   const DTypeInfo& info = InfoOf(weight.view.dtype);
@@ -40,7 +49,7 @@ std::optional<PackedRuns> RunsOf(const WeightRef& weight) {
   if (decode == nullptr || weight.add != 0 || cols % info.block_elems != 0 || kRun % info.block_elems != 0 || (weight.row_order && cols % kRun != 0)) return std::nullopt;
   const uint64_t bytes = static_cast<uint64_t>(weight.view.shape.num_elements()) / static_cast<uint64_t>(info.block_elems) * info.block_bytes;
   if (bytes != weight.view.bytes.size()) return std::nullopt;  // reading says what is wrong
-  return PackedRuns{decode, weight.view.bytes.data(), kRun / info.block_elems * info.block_bytes, cols / kRun,
+  return PackedRuns{PlainRuns(weight.view.dtype), decode, weight.view.bytes.data(), kRun / info.block_elems * info.block_bytes, cols / kRun,
                     weight.row_order.get()};
 }
 

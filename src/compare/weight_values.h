@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "compare/chunk_kernels.h"
 #include "graph/weight.h"
 #include "tensor/tensor.h"
 
@@ -17,6 +18,7 @@ namespace apr {
 // Elements that lie in storage in their order, in runs of 256 that decode each by itself; where rows are permuted, a
 // row is whole runs.
 struct PackedRuns {
+  std::optional<RunType> plain;  // where the comparison reads the elements as they lie
   void (*decode)(const std::byte* run, int64_t count, float* out) = nullptr;
   const std::byte* bytes = nullptr;
   int64_t run_bytes = 0;

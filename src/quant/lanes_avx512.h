@@ -68,6 +68,16 @@ inline F NearestIq4Level(const F& a) {
 }
 // Sixteen int8, f16, bf16 values to f32.
 inline F FromBytes(__m128i b) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))}; }
+// The low and the high nibbles of sixteen bytes.
+struct Nibbles {
+  F low, high;
+};
+inline Nibbles FromNibbles(const uint8_t* p) {
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {{_mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)))}, {_mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4))}};
+}
+// a * b - c of which only the difference may round: a fused one is the same then.
+inline F MultiplySubtract(const F& a, const F& b, const F& c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }
 inline F FromHalves(const void* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
 }

@@ -123,7 +123,7 @@ def write_gguf(path, add, *args):
     writer.close()
 
 
-def compare(bench, path, encode, decode, unknown, texts, plant):
+def compare(bench, path, encode, decode, unknown, texts, plant, say=True):
     """The number of differences; prints the first."""
     ids = [encode(text) for text in texts]
     items = [{"text": text, "add_special": False, "parse_special": False} for text in texts]
@@ -137,7 +137,8 @@ def compare(bench, path, encode, decode, unknown, texts, plant):
         found += [f"{i}\n    decoded  {decode(i)!r}\n    got      {g!r}" for i, g in zip(ids, decoded, strict=True) if decode(i) != g]
     for line in found[:4]:
         print("  " + line)
-    print(f"{os.path.basename(path)}: {len(texts)} strings, {len(found)} different", flush=True)
+    if say:
+        print(f"{os.path.basename(path)}: {len(texts)} strings, {len(found)} different", flush=True)
     return len(found)
 
 
