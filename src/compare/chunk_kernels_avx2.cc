@@ -4,6 +4,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "op/target_region.h"
 
 APR_TARGET_BEGIN(APR_TARGET_AVX2)
@@ -13,15 +15,6 @@ namespace {
 struct Sums {
   __m256d part[4];  // lanes 0-3, 4-7, 8-11, 12-15
 };
-APR_INLINE void Widen(__m256 lo, __m256 hi, __m256d out[4]) {
-  out[0] = _mm256_cvtps_pd(_mm256_castps256_ps128(lo));
-  out[1] = _mm256_cvtps_pd(_mm256_extractf128_ps(lo, 1));
-  out[2] = _mm256_cvtps_pd(_mm256_castps256_ps128(hi));
-  out[3] = _mm256_cvtps_pd(_mm256_extractf128_ps(hi, 1));
-}
-APR_INLINE void AddProduct(Sums& sum, const __m256d x[4], const __m256d y[4]) {
-  for (int j = 0; j < 4; ++j) sum.part[j] = _mm256_fmadd_pd(x[j], y[j], sum.part[j]);
-}
 APR_INLINE double Total(const Sums& sum) {
   const __m256d low = _mm256_add_pd(sum.part[0], sum.part[2]);
   const __m256d high = _mm256_add_pd(sum.part[1], sum.part[3]);
@@ -29,85 +22,109 @@ APR_INLINE double Total(const Sums& sum) {
   const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
   return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
+APR_INLINE __m256d Widen(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+APR_INLINE double TotalOf(__m256 lo, __m256 hi) {
+  return Total({{_mm256_cvtps_pd(_mm256_castps256_ps128(lo)), _mm256_cvtps_pd(_mm256_extractf128_ps(lo, 1)),
+                 _mm256_cvtps_pd(_mm256_castps256_ps128(hi)), _mm256_cvtps_pd(_mm256_extractf128_ps(hi, 1))}});
+}
 APR_INLINE float Largest(__m256 x) {
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   four = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-APR_INLINE __m256i LiveMask(int live) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(live), lane);
-}
 APR_INLINE int Count(__m256 mask) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(mask))); }
-
-struct Extremes {
-  __m256 max_d, max_a, excess;
-  int identical;
-};
-template <bool kExcess>
-APR_INLINE void AddExtremes(Extremes& e, __m256 x, __m256 d, __m256 live, float kappa) {
-  const __m256 sign = _mm256_set1_ps(-0.0f);
-  const __m256 size = _mm256_andnot_ps(sign, x);
-  e.max_d = _mm256_max_ps(e.max_d, d);
-  e.max_a = _mm256_max_ps(e.max_a, size);
-  if constexpr (kExcess) e.excess = _mm256_max_ps(e.excess, _mm256_sub_ps(d, _mm256_mul_ps(_mm256_set1_ps(kappa), size)));
-  e.identical += Count(_mm256_and_ps(live, _mm256_cmp_ps(d, _mm256_setzero_ps(), _CMP_EQ_OQ)));
+// The sum of lanes that are minus counts.
+APR_INLINE int CountOf(__m256i low, __m256i high) {
+  const __m256i eight = _mm256_add_epi32(low, high);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return -_mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 1)));
 }
 
-// How many of the differences are below `limit`: only asked for where the largest is not.
-APR_INLINE int CountBelow(const float* a, const float* b, int count, float limit) {
-  const __m256 sign = _mm256_set1_ps(-0.0f), bound = _mm256_set1_ps(limit);
-  int below = 0;
-  for (int i = 0; i < count; i += 8) {
-    const __m256i live = LiveMask(count - i);
-    const __m256 d = _mm256_andnot_ps(sign, _mm256_sub_ps(_mm256_maskload_ps(a + i, live), _mm256_maskload_ps(b + i, live)));
-    below += Count(_mm256_and_ps(_mm256_castsi256_ps(live), _mm256_cmp_ps(d, bound, _CMP_LT_OQ)));
+// Of equal elements: no difference, and three equal sums.
+APR_INLINE void AddSquares(const float* a, int padded, ChunkSums& out) {
+  const __m256d none = _mm256_setzero_pd();
+  Sums aa{{none, none, none, none}};
+  for (int i = 0; i < padded; i += 16) {
+    for (int j = 0; j < 4; ++j) {
+      const __m256d x = Widen(a + i + 4 * j);
+      aa.part[j] = _mm256_fmadd_pd(x, x, aa.part[j]);
+    }
   }
-  return below;
+  out.aa = out.bb = out.ab = Total(aa);
 }
 
-template <bool kExcess>
-ChunkSums Compare(const float* a, const float* b, int count, float kappa) {
-  const __m256 sign = _mm256_set1_ps(-0.0f);
+// Half of the lanes at a time: their sums fill the registers.
+APR_INLINE void AddProducts(const float* a, const float* b, const float* d, int padded, ChunkSums& out) {
   const __m256d none = _mm256_setzero_pd();
   Sums sq{{none, none, none, none}};
   Sums aa = sq, bb = sq, ab = sq;
-  const __m256 zero = _mm256_setzero_ps();
-  __m256 abs0 = zero, abs1 = zero;
-  Extremes e{zero, zero, zero, 0};
-  for (int i = 0; i < count; i += 16) {
-    const __m256i low = LiveMask(count - i), high = LiveMask(count - i - 8);
-    const __m256 x0 = _mm256_maskload_ps(a + i, low), x1 = _mm256_maskload_ps(a + i + 8, high);
-    const __m256 y0 = _mm256_maskload_ps(b + i, low), y1 = _mm256_maskload_ps(b + i + 8, high);
-    const __m256 d0 = _mm256_andnot_ps(sign, _mm256_sub_ps(x0, y0));
-    const __m256 d1 = _mm256_andnot_ps(sign, _mm256_sub_ps(x1, y1));
-    __m256d x[4], y[4], d[4];
-    Widen(x0, x1, x);
-    Widen(y0, y1, y);
-    Widen(d0, d1, d);
-    abs0 = _mm256_add_ps(abs0, d0);
-    abs1 = _mm256_add_ps(abs1, d1);
-    AddProduct(sq, d, d);
-    AddProduct(aa, x, x);
-    AddProduct(bb, y, y);
-    AddProduct(ab, x, y);
-    AddExtremes<kExcess>(e, x0, d0, _mm256_castsi256_ps(low), kappa);
-    AddExtremes<kExcess>(e, x1, d1, _mm256_castsi256_ps(high), kappa);
+  for (int half = 0; half < 4; half += 2) {
+    for (int i = 4 * half; i < padded; i += 16) {
+      for (int j = 0; j < 2; ++j) {
+        const __m256d x = Widen(a + i + 4 * j), y = Widen(b + i + 4 * j), z = Widen(d + i + 4 * j);
+        sq.part[half + j] = _mm256_fmadd_pd(z, z, sq.part[half + j]);
+        aa.part[half + j] = _mm256_fmadd_pd(x, x, aa.part[half + j]);
+        bb.part[half + j] = _mm256_fmadd_pd(y, y, bb.part[half + j]);
+        ab.part[half + j] = _mm256_fmadd_pd(x, y, ab.part[half + j]);
+      }
+    }
   }
-  ChunkSums out;
-  Sums abs;
-  Widen(abs0, abs1, abs.part);
-  out.abs = Total(abs);
   out.sq = Total(sq);
   out.aa = Total(aa);
   out.bb = Total(bb);
   out.ab = Total(ab);
-  out.max_d = Largest(e.max_d);
-  out.max_a = Largest(e.max_a);
-  out.excess = kExcess ? Largest(e.excess) : out.max_d;
-  out.identical = e.identical;
-  out.below_small = out.max_d < kSmallDifference ? count : CountBelow(a, b, count, kSmallDifference);
-  out.below_medium = out.max_d < kMediumDifference ? count : CountBelow(a, b, count, kMediumDifference);
+}
+
+// Padding counts as below; the caller takes it off.
+APR_INLINE int CountBelow(const float* d, int padded, float limit) {
+  int below = 0;
+  for (int i = 0; i < padded; i += 8) below += Count(_mm256_cmp_ps(_mm256_load_ps(d + i), _mm256_set1_ps(limit), _CMP_LT_OQ));
+  return below;
+}
+
+// Eight of the sixteen lanes.
+struct Extremes {
+  __m256 abs, max_d, max_a, excess;
+  __m256i identical;  // minus the count
+};
+template <bool kExcess>
+APR_INLINE void AddExtremes(Extremes& e, const float* a, const float* b, float* d, float kappa) {
+  const __m256 sign = _mm256_set1_ps(-0.0f), x = _mm256_loadu_ps(a), size = _mm256_andnot_ps(sign, x);
+  const __m256 difference = _mm256_andnot_ps(sign, _mm256_sub_ps(x, _mm256_loadu_ps(b)));
+  _mm256_store_ps(d, difference);
+  e.abs = _mm256_add_ps(e.abs, difference);
+  e.max_d = _mm256_max_ps(e.max_d, difference);
+  e.max_a = _mm256_max_ps(e.max_a, size);
+  if constexpr (kExcess) e.excess = _mm256_max_ps(e.excess, _mm256_sub_ps(difference, _mm256_mul_ps(_mm256_set1_ps(kappa), size)));
+  e.identical = _mm256_add_epi32(e.identical, _mm256_cmpeq_epi32(_mm256_castps_si256(difference), _mm256_setzero_si256()));
+}
+
+// Elements ahead of those compared: where both sides come straight from memory, arithmetic leaves too few loads on their
+// way. Prefetching beyond an end does no harm.
+constexpr int kAhead = 1024;
+
+// `a` and `b` have whole vectors, filled up with zeros.
+template <bool kExcess>
+APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float kappa) {
+  alignas(32) float differences[kChunk];
+  Extremes lo{}, hi{};
+  for (int i = 0; i < padded; i += 16) {
+    _mm_prefetch(reinterpret_cast<const char*>(a + i + kAhead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(b + i + kAhead), _MM_HINT_T0);
+    AddExtremes<kExcess>(lo, a + i, b + i, differences + i, kappa);
+    AddExtremes<kExcess>(hi, a + i + 8, b + i + 8, differences + i + 8, kappa);
+  }
+  ChunkSums out;
+  out.identical = CountOf(lo.identical, hi.identical);
+  if (out.identical == padded) AddSquares(a, padded, out);
+  else AddProducts(a, b, differences, padded, out);
+  out.abs = TotalOf(lo.abs, hi.abs);
+  out.max_d = Largest(_mm256_max_ps(lo.max_d, hi.max_d));
+  out.max_a = Largest(_mm256_max_ps(lo.max_a, hi.max_a));
+  out.excess = kExcess ? Largest(_mm256_max_ps(lo.excess, hi.excess)) : out.max_d;
+  out.below_small = out.max_d < kSmallDifference ? padded : CountBelow(differences, padded, kSmallDifference);
+  out.below_medium = out.max_d < kMediumDifference ? padded : CountBelow(differences, padded, kMediumDifference);
   return out;
 }
 
@@ -149,12 +166,6 @@ APR_INLINE float QuickTotal(__m256 low, __m256 high) {
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-APR_INLINE int QuickCount(__m256i low, __m256i high) {
-  const __m256i eight = _mm256_add_epi32(low, high);
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-  return -_mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 1)));
-}
 // How many of the differences are below `limit`: only asked for where the largest is not.
 template <RunType kA, RunType kB>
 APR_INLINE int CountQuickly(const void* a, const void* b, float limit) {
@@ -180,8 +191,8 @@ QuickChunk CompareQuickly(const void* a, const void* b) {
   out.ab = QuickTotal(lo.ab, hi.ab);
   out.max_d = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_d, hi.max_d)));
   out.max_a = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_a, hi.max_a)));
-  out.identical = QuickCount(lo.identical, hi.identical);
-  out.below_small = QuickCount(lo.below_small, hi.below_small);
+  out.identical = CountOf(lo.identical, hi.identical);
+  out.below_small = CountOf(lo.below_small, hi.below_small);
   out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly<kA, kB>(a, b, kMediumDifference);
   return out;
 }
@@ -194,7 +205,21 @@ const QuickKernels kQuickAvx2 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF
                                    {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
 
 ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa) {
-  return kappa == 0 ? Compare<false>(a, b, count, kappa) : Compare<true>(a, b, count, kappa);
+  alignas(32) float x[kChunk], y[kChunk];
+  const int padded = (count + 15) / 16 * 16, padding = padded - count;
+  if (padding > 0) {
+    std::memset(x, 0, sizeof x);
+    std::memset(y, 0, sizeof y);
+    std::memcpy(x, a, static_cast<size_t>(count) * sizeof(float));
+    std::memcpy(y, b, static_cast<size_t>(count) * sizeof(float));
+    a = x;
+    b = y;
+  }
+  ChunkSums out = kappa == 0 ? Compare<false>(a, b, padded, kappa) : Compare<true>(a, b, padded, kappa);
+  out.identical -= padding;
+  out.below_small -= padding;
+  out.below_medium -= padding;
+  return out;
 }
 
 }  // namespace apr
