@@ -61,6 +61,25 @@ inline void StoreBytes(const F& a, uint8_t* p) {
       _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
+inline float LargestLane(const F& a) {
+  const __m256 eight = _mm256_max_ps(a.lo, a.hi);
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+inline void StoreHalves(const F& a, uint16_t* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+inline __m256i Nearest(__m256 a) {
+  const __m256 half = _mm256_or_ps(_mm256_and_ps(a, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(0.49999997f));
+  return _mm256_cvttps_epi32(_mm256_add_ps(a, half));
+}
+inline void StoreNearest(const F& low, const F& high, int8_t* p) {
+  const __m256i first = _mm256_packs_epi32(Nearest(low.lo), Nearest(low.hi)), second = _mm256_packs_epi32(Nearest(high.lo), Nearest(high.hi));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order));
+}
 // Rows of eight p[0..7], p[stride], ... to columns.
 inline void Transpose8(const float* p, int stride, __m256 out[8]) {
   __m256 t[8];

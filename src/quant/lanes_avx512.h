@@ -57,6 +57,18 @@ inline void LoadTransposed(const float* p, int stride, F* out) {
     out[i + 12].v = _mm512_shuffle_f32x4(b, d, 0xDD);
   }
 }
+inline float LargestLane(const F& a) { return _mm512_reduce_max_ps(a.v); }
+inline void StoreHalves(const F& a, uint16_t* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline __m128i Nearest(__m512 a) {
+  const __m512i half = _mm512_or_si512(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(INT32_MIN)), _mm512_castps_si512(_mm512_set1_ps(0.49999997f)));
+  return _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(_mm512_add_ps(a, _mm512_castsi512_ps(half))));
+}
+inline void StoreNearest(const F& low, const F& high, int8_t* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), Nearest(low.v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), Nearest(high.v));
+}
 inline __m512 LookUp32(const float table[32], __m512i index) {
   return _mm512_permutex2var_ps(_mm512_loadu_ps(table), index, _mm512_loadu_ps(table + 16));
 }

@@ -40,6 +40,23 @@ inline F Swap(const F& a) {
 inline void StoreBytes(const F& a, uint8_t* p) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(static_cast<int32_t>(a.v[i]));
 }
+// The largest lane; none is NaN.
+inline float LargestLane(const F& a) {
+  float out = a.v[0];
+  for (int i = 1; i < 16; ++i) out = a.v[i] > out ? a.v[i] : out;
+  return out;
+}
+// To f16, nearest even.
+inline void StoreHalves(const F& a, uint16_t* p) {
+  for (int i = 0; i < 16; ++i) p[i] = F32ToF16(a.v[i]);
+}
+// Lanes within -127.5 and 127.5, to the nearest whole number, halves away from zero: by adding the number before 0.5.
+inline void StoreNearest(const F& low, const F& high, int8_t* p) {
+  for (int i = 0; i < 16; ++i) {
+    p[i] = static_cast<int8_t>(low.v[i] + std::copysign(0.49999997f, low.v[i]));
+    p[16 + i] = static_cast<int8_t>(high.v[i] + std::copysign(0.49999997f, high.v[i]));
+  }
+}
 // out[i] lane l = p[stride * l + i], i in 0..15.
 inline void LoadTransposed(const float* p, int stride, F* out) {
   for (int i = 0; i < 16; ++i) {

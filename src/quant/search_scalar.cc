@@ -3,8 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 
+#include "base/float16.h"
 #include "quant/block.h"
 #include "quant/iq.h"
 #include "quant/q_k.h"
