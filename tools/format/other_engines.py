@@ -91,9 +91,9 @@ def judge(name, compute, want, limit, excuse):
     """(text of a column, whether it is a failure)"""
     try:
         logits, bad = compute()
-    except ImportError as missing:  # transformers reads GGUF with packages that it does not require
-        return f"{name} not compared: {str(missing).splitlines()[0][:60]}", False
     except Exception as problem:  # noqa: BLE001: whatever the engine throws is the finding
+        if isinstance(problem, ImportError) or "pip install" in str(problem):  # transformers reads GGUF with packages that it does not require
+            return f"{name} not compared: {str(problem).splitlines()[0][:60]}", False
         text, good = f"refuses: {str(problem).splitlines()[0][:90]}", False
     else:
         error = nmse(logits, want)
