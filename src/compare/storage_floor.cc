@@ -517,8 +517,9 @@ double StorageJudgement::floor() const {
 
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return StorageJudge(a, b, pool).Run(); }
 
-std::string TypesText(DType a, DType b) {
-  return a == b ? std::string(NameOf(a)) : fmt::format("{} against {}", NameOf(a), NameOf(b));
+std::string TypesText(const WeightRef& a, const WeightRef& b) {
+  const auto stored = [](const WeightRef& w) { return w.grid ? w.grid->name : std::string(NameOf(w.view.dtype)); };
+  return stored(a) == stored(b) ? stored(a) : fmt::format("{} against {}", stored(a), stored(b));
 }
 
 double StorageError(DType dtype, std::span<const float> values, int64_t cols) {

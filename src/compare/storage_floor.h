@@ -43,8 +43,8 @@ struct StorageJudgement {
 // Shapes must agree in rows * cols and cols. Both sides are read once.
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool);
 
-// "Q4_K", "F32 against Q4_K".
-std::string TypesText(DType a, DType b);
+// How the two are stored: "Q4_K", "F32 against GPTQ int4".
+std::string TypesText(const WeightRef& a, const WeightRef& b);
 
 // Root mean square error that storing `values` (rows of `cols`) as `dtype` causes, found by doing it with this
 // project's encoder, or from the type's typical error where there is none.

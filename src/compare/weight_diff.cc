@@ -36,7 +36,7 @@ void JudgeRow(WeightRow& row, const WeightPair& pair, ThreadPool& pool) {
   row.ratio = judged.ratio;
   row.bad_runs = judged.bad_count;
   row.status = StatusOf(row.diff);
-  const std::string types = TypesText(row.dtype_a, row.dtype_b);
+  const std::string types = TypesText(pair.a, pair.b);
   if (row.diff.is_identical()) {
     row.verdict = WeightVerdict::kIdentical;
     row.explanation = "every element is equal";
@@ -110,7 +110,7 @@ WeightRow CompareWeights(const WeightPair& pair, bool transpose_aware, ThreadPoo
                        row.shape_a[1] == row.shape_b[0];
   if (!CanDecode(row.dtype_a) || !CanDecode(row.dtype_b)) {
     row.verdict = WeightVerdict::kShape;
-    row.explanation = fmt::format("{} cannot be decoded", TypesText(row.dtype_a, row.dtype_b));
+    row.explanation = fmt::format("{} cannot be decoded", TypesText(pair.a, pair.b));
   } else if (row.shape_a == row.shape_b && row.shape_a.num_elements() > 0) {
     JudgeRow(row, pair, pool);
     return row;

@@ -579,8 +579,13 @@ TEST(WeightSearch, SeveralFaultsAreSeveral) {
 }
 
 TEST(StorageFloor, TypesAreNamedOnceWhereTheyAreEqual) {
-  EXPECT_EQ(TypesText(DType::kF32, DType::kF32), NameOf(DType::kF32));
-  EXPECT_EQ(TypesText(DType::kF32, DType::kQ8_0), std::string(NameOf(DType::kF32)) + " against " + std::string(NameOf(DType::kQ8_0)));
+  WeightRef plain, blocks, packed;
+  blocks.view.dtype = DType::kQ8_0;
+  packed.grid = std::make_shared<WeightGrid>(WeightGrid{.name = "GPTQ int4"});
+  EXPECT_EQ(TypesText(plain, plain), NameOf(DType::kF32));
+  EXPECT_EQ(TypesText(plain, blocks), std::string(NameOf(DType::kF32)) + " against " + std::string(NameOf(DType::kQ8_0)));
+  EXPECT_EQ(TypesText(packed, packed), "GPTQ int4");
+  EXPECT_EQ(TypesText(plain, packed), std::string(NameOf(DType::kF32)) + " against GPTQ int4");
 }
 
 }  // namespace

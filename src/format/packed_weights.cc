@@ -213,6 +213,14 @@ double PackedWeight::typical_error() const {
   return 1.6 / (1 << bits);  // of 128 values that share a scale: 0.1 for 4 bits
 }
 
+std::string PackedWeight::stored_as() const {
+  if (const auto* p = std::get_if<GptqParts>(&data)) return fmt::format("GPTQ int{}", p->bits);
+  if (std::holds_alternative<AwqParts>(data)) return "AWQ int4";
+  if (const auto* p = std::get_if<CompressedParts>(&data)) return fmt::format("compressed-tensors int{}", p->bits);
+  if (const auto* p = std::get_if<ScaledParts>(&data)) return fmt::format("{} with scales", NameOf(p->weight.dtype));
+  return std::string(NameOf(DType::kMXFP4));
+}
+
 void PackedWeight::ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const {
   if (const auto* p = std::get_if<MxParts>(&data)) return RepackMxRows(*p, first, count, out);
   DecodeRows(first, count, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});

@@ -24,6 +24,7 @@ struct PackedWeight {
 
   DType dtype() const;  // of what it becomes: F32, or MXFP4
   double typical_error() const;  // relative, on Gaussian values
+  std::string stored_as() const;  // "GPTQ int4", "F8_E4M3 with scales"
   // Rows [first, first + count) in that type.
   void ReadRows(int64_t first, int64_t count, std::span<std::byte> out) const;
   // The same decoded, or the steps of its codes (packed_int.h; not of MXFP4); out.size() == count * shape.cols().

@@ -14,6 +14,7 @@ namespace apr {
 
 // The grid that packed codes put values on, for judging how far from another file's they must lie.
 struct WeightGrid {
+  std::string name;    // for messages: "GPTQ int4"
   // Of rows [first, first + count): the distance of each element to the next value of its code.
   std::function<void(int64_t first, int64_t count, float* steps)> steps;
   double typical = 0;  // relative error of storing Gaussian values so

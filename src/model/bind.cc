@@ -23,6 +23,7 @@ std::shared_ptr<const WeightGrid> GridOf(const TensorInfo& info, const TensorVie
   if (packed->dtype() != DType::kF32 || weight.owned || weight.row_order || weight.view.shape.ndim() != 2) return nullptr;
   const int64_t top = (weight.view.bytes.data() - tensor.bytes.data()) / static_cast<int64_t>(tensor.row_bytes());
   auto grid = std::make_shared<WeightGrid>();
+  grid->name = packed->stored_as();
   grid->typical = packed->typical_error();
   grid->freedom = packed->scheme == std::string_view("gptq") ? 2.0 : 1.0;
   grid->steps = [packed, top](int64_t first, int64_t count, float* steps) {
