@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "compare/bisect/bisection.h"
 #include "compare/bisect/edited_run.h"
+#include "compare/bisect/recorded_model.h"
 #include "compare/bisect/walk.h"
 #include "generate/trace.h"
 
@@ -22,15 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path ModelFolder() { return fs::path(APR_SOURCE_DIR) / "testdata" / "model"; }
-
-std::vector<std::string> ModelNames() {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator(ModelFolder())) {
-    if (entry.is_directory() && OpenSide(entry.path().string()).architecture != nullptr) out.push_back(entry.path().filename().string());
-  }
-  std::ranges::sort(out);
-  return out;
-}
 
 std::vector<int32_t> Ids(int64_t vocabulary, int64_t count) {
   std::vector<int32_t> out;
@@ -224,7 +216,7 @@ std::string Said(const Report& report) {
 
 TEST(Walk, SoundEnginesAreLeftAlone) {
   int64_t stages = 0;
-  for (const std::string& name : ModelNames()) {
+  for (const std::string& name : SmallModels()) {
     for (const auto& [kind, precision] : {std::pair{ExecutorKind::kReference, Precision::kExact}, std::pair{ExecutorKind::kCpu, Precision::kExact},
                                           std::pair{ExecutorKind::kCpu, Precision::kFast}}) {
       Planted p(name);
@@ -454,7 +446,7 @@ TEST(Walk, ForeignStagesAreNoted) {
 TEST(Walk, PlantedFaultsAreLocatedAndNamed) {
   int planted = 0, located = 0, named = 0, alone = 0;
   std::string missed;
-  for (const std::string& name : ModelNames()) {
+  for (const std::string& name : SmallModels()) {
     for (const Fault& fault : Faults()) {
       Planted p(name);
       if (!fault.plant(p)) continue;
