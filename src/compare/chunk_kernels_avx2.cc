@@ -131,8 +131,8 @@ APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float k
 // Eight of the sixteen lanes of a QuickChunk: as many sums as the registers hold.
 struct QuickLanes {
   __m256 abs, sq, aa, bb, ab;
-  __m256i max_d, max_a;            // of numbers that are not negative: their bits are in the same order
-  __m256i identical, below_small;  // minus the counts
+  __m256i max_d, max_a, min_d;  // of numbers that are not negative: their bits are in the same order
+  __m256i below_small;          // minus the count
 };
 template <RunType kType>
 APR_INLINE __m256 LoadRun(const void* run, int at) {
@@ -146,6 +146,10 @@ template <RunType kA, RunType kB>
 APR_INLINE QuickLanes AddQuick(const void* a, const void* b, int first) {
   const __m256 sign = _mm256_set1_ps(-0.0f), small = _mm256_set1_ps(kSmallDifference);
   QuickLanes l{};
+  l.min_d = _mm256_castps_si256(small);
+#if !defined(__clang__)
+#pragma GCC unroll 1  // all sixteen at once: sums that the end may not need are put off, and everything is spilled
+#endif
   for (int i = first; i < kChunk; i += 16) {
     const __m256 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
     l.abs = _mm256_add_ps(l.abs, d);
@@ -155,7 +159,7 @@ APR_INLINE QuickLanes AddQuick(const void* a, const void* b, int first) {
     l.ab = _mm256_fmadd_ps(x, y, l.ab);
     l.max_d = _mm256_max_epi32(l.max_d, _mm256_castps_si256(d));
     l.max_a = _mm256_max_epi32(l.max_a, _mm256_castps_si256(_mm256_andnot_ps(sign, x)));
-    l.identical = _mm256_add_epi32(l.identical, _mm256_cmpeq_epi32(_mm256_castps_si256(d), _mm256_setzero_si256()));
+    l.min_d = _mm256_min_epi32(l.min_d, _mm256_castps_si256(d));
     l.below_small = _mm256_add_epi32(l.below_small, _mm256_castps_si256(_mm256_cmp_ps(d, small, _CMP_LT_OQ)));
   }
   return l;
@@ -166,9 +170,10 @@ APR_INLINE float QuickTotal(__m256 low, __m256 high) {
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-// How many of the differences are below `limit`: only asked for where the largest is not.
+constexpr float kSmallestF32 = 0x1p-149f;
+// How many of the differences are below `limit`: only asked for where the extremes do not say.
 template <RunType kA, RunType kB>
-APR_INLINE int CountQuickly(const void* a, const void* b, float limit) {
+__attribute__((noinline)) int CountQuickly(const void* a, const void* b, float limit) {
   const __m256 sign = _mm256_set1_ps(-0.0f), bound = _mm256_set1_ps(limit);
   int below = 0;
   for (int i = 0; i < kChunk; i += 8) {
@@ -191,7 +196,8 @@ QuickChunk CompareQuickly(const void* a, const void* b) {
   out.ab = QuickTotal(lo.ab, hi.ab);
   out.max_d = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_d, hi.max_d)));
   out.max_a = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_a, hi.max_a)));
-  out.identical = CountOf(lo.identical, hi.identical);
+  const __m256i equal = _mm256_cmpeq_epi32(_mm256_min_epi32(lo.min_d, hi.min_d), _mm256_setzero_si256());
+  if (_mm256_movemask_epi8(equal) != 0) out.identical = CountQuickly<kA, kB>(a, b, kSmallestF32);
   out.below_small = CountOf(lo.below_small, hi.below_small);
   out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly<kA, kB>(a, b, kMediumDifference);
   return out;
