@@ -32,14 +32,17 @@ struct ChunkSums {
   static constexpr double kInfinite = std::numeric_limits<double>::infinity();
 };
 
-// count <= kChunk.
-using ChunkKernel = ChunkSums (*)(const float* a, const float* b, int count, float kappa);
+// Whole vectors of sixteen: padded <= kChunk.
+using ChunkKernel = ChunkSums (*)(const float* a, const float* b, int padded, float kappa);
 
 ChunkKernel ChunkKernelFor(Isa isa);
 
-ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float kappa);
-ChunkSums CompareChunkAvx2(const float* a, const float* b, int count, float kappa);
-ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa);
+// Any count <= kChunk.
+ChunkSums CompareChunk(ChunkKernel kernel, const float* a, const float* b, int count, float kappa);
+
+ChunkSums CompareChunkScalar(const float* a, const float* b, int padded, float kappa);
+ChunkSums CompareChunkAvx2(const float* a, const float* b, int padded, float kappa);
+ChunkSums CompareChunkAvx512(const float* a, const float* b, int padded, float kappa);
 
 struct QuickChunk {
   float abs = 0, sq = 0, aa = 0, bb = 0, ab = 0, max_d = 0, max_a = 0;

@@ -9,8 +9,6 @@
 #endif
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "op/target_region.h"
 
 APR_TARGET_BEGIN(APR_TARGET_AVX512)
@@ -65,7 +63,6 @@ APR_INLINE void AddProducts(const float* a, const float* b, const float* d, int 
   out.ab = Total(ab);
 }
 
-// Padding counts as below; the caller takes it off.
 APR_INLINE int CountBelow(const float* d, int padded, float limit) {
   int below = 0;
   for (int i = 0; i < padded; i += 16) below += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_load_ps(d + i), _mm512_set1_ps(limit), _CMP_LT_OQ));
@@ -185,22 +182,8 @@ const QuickKernels kQuickAvx512 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<
                                    {CompareQuickly<kF16, kF32>, nullptr, nullptr},
                                    {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
 
-ChunkSums CompareChunkAvx512(const float* a, const float* b, int count, float kappa) {
-  alignas(64) float x[kChunk], y[kChunk];
-  const int padded = (count + 15) / 16 * 16, padding = padded - count;
-  if (padding > 0) {
-    std::memset(x, 0, sizeof x);
-    std::memset(y, 0, sizeof y);
-    std::memcpy(x, a, static_cast<size_t>(count) * sizeof(float));
-    std::memcpy(y, b, static_cast<size_t>(count) * sizeof(float));
-    a = x;
-    b = y;
-  }
-  ChunkSums out = kappa == 0 ? Compare<false>(a, b, padded, kappa) : Compare<true>(a, b, padded, kappa);
-  out.identical -= padding;
-  out.below_small -= padding;
-  out.below_medium -= padding;
-  return out;
+ChunkSums CompareChunkAvx512(const float* a, const float* b, int padded, float kappa) {
+  return kappa == 0 ? Compare<false>(a, b, padded, kappa) : Compare<true>(a, b, padded, kappa);
 }
 
 }  // namespace apr

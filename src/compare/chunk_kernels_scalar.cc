@@ -149,18 +149,9 @@ QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b) {
   return kernel;
 }
 
-ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float kappa) {
+ChunkSums CompareChunkScalar(const float* a, const float* b, int padded, float kappa) {
   Lanes lanes;
-  int i = 0;
-  for (; i + kLanes <= count; i += kLanes) lanes.Add(a + i, b + i, kappa);
-  const int rest = count - i;
-  if (rest > 0) {
-    float x[kLanes] = {}, y[kLanes] = {};
-    std::copy(a + i, a + count, x);
-    std::copy(b + i, b + count, y);
-    lanes.Add(x, y, kappa);
-  }
-  const int padding = rest > 0 ? kLanes - rest : 0;
+  for (int i = 0; i < padded; i += kLanes) lanes.Add(a + i, b + i, kappa);
   ChunkSums out;
   out.abs = Lanes::Total(lanes.abs);
   out.sq = Lanes::Total(lanes.sq);
@@ -170,9 +161,22 @@ ChunkSums CompareChunkScalar(const float* a, const float* b, int count, float ka
   out.max_d = *std::max_element(lanes.max_d, lanes.max_d + kLanes);
   out.max_a = *std::max_element(lanes.max_a, lanes.max_a + kLanes);
   out.excess = *std::max_element(lanes.excess, lanes.excess + kLanes);
-  out.identical = lanes.identical - padding;
-  out.below_small = lanes.below_small - padding;
-  out.below_medium = lanes.below_medium - padding;
+  out.identical = lanes.identical;
+  out.below_small = lanes.below_small;
+  out.below_medium = lanes.below_medium;
+  return out;
+}
+
+ChunkSums CompareChunk(ChunkKernel kernel, const float* a, const float* b, int count, float kappa) {
+  const int padding = (kLanes - count % kLanes) % kLanes;
+  if (padding == 0) return kernel(a, b, count, kappa);
+  alignas(64) float x[kChunk] = {}, y[kChunk] = {};
+  std::copy(a, a + count, x);
+  std::copy(b, b + count, y);
+  ChunkSums out = kernel(x, y, count + padding, kappa);
+  out.identical -= padding;
+  out.below_small -= padding;
+  out.below_medium -= padding;
   return out;
 }
 

@@ -18,6 +18,7 @@
 #include "compare/stage_diff.h"
 #include "compare/storage_floor.h"
 #include "compare/structure_diff.h"
+#include "compare/test_values.h"
 #include "compare/weight_diff.h"
 #include "model/model.h"
 #include "quant/quant.h"
@@ -26,21 +27,6 @@ namespace apr {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
-ElementDiff Diff(const std::vector<float>& a, const std::vector<float>& b) {
-  ElementDiff diff;
-  Accumulate(diff, a, b, 0);
-  return diff;
-}
-
-std::vector<float> Wave(size_t n) {
-  std::vector<float> out(n);
-  for (size_t i = 0; i < n; ++i) out[i] = std::sin(static_cast<float>(i) * 0.37f) * 0.05f;
-  return out;
-}
 
 TEST(ElementDiff, SeesEveryKindOfDifference) {
   EXPECT_TRUE(Diff({1, 2}, {1, 2}).is_identical());

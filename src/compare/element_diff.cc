@@ -92,7 +92,7 @@ void SetWorst(ElementDiff& diff, float max_d, std::span<const float> a, std::spa
 
 // One chunk of any kind through the kernel that is exact to f64.
 ChunkStatistics AddExactly(ElementDiff& diff, ChunkKernel kernel, std::span<const float> a, std::span<const float> b, int64_t first, float kappa) {
-  const ChunkSums sums = kernel(a.data(), b.data(), static_cast<int>(a.size()), kappa);
+  const ChunkSums sums = CompareChunk(kernel, a.data(), b.data(), static_cast<int>(a.size()), kappa);
   if (!sums.finite()) {
     AddSingly(diff, a, b, first);
     return {INFINITY, INFINITY, INFINITY, INFINITY};

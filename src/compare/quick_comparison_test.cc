@@ -8,25 +8,11 @@
 
 #include "base/cpu_features.h"
 #include "compare/element_diff.h"
+#include "compare/test_values.h"
 #include "quant/quant.h"
 
 namespace apr {
 namespace {
-
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
-ElementDiff Diff(const std::vector<float>& a, const std::vector<float>& b) {
-  ElementDiff diff;
-  Accumulate(diff, a, b, 0);
-  return diff;
-}
-
-std::vector<float> Wave(size_t n) {
-  std::vector<float> out(n);
-  for (size_t i = 0; i < n; ++i) out[i] = std::sin(static_cast<float>(i) * 0.37f) * 0.05f;
-  return out;
-}
 
 ElementDiff Quickly(const std::vector<float>& a, const std::vector<float>& b) {
   ElementDiff diff;

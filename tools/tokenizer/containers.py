@@ -8,7 +8,6 @@ SentencePiece models (BPE and Unigram, several options each) are trained on a sm
 with Hugging Face's `tokenizers`. Ids must be equal, and the text decoded from them. Prints one line a file; exits 1 on any
 difference, 2 if nothing was compared. --plant changes one id, to show that the comparison fails.
 """
-import argparse
 import io
 import os
 import random
@@ -143,18 +142,10 @@ def compare(bench, path, encode, decode, unknown, texts, plant, say=True):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bench", required=True)
-    parser.add_argument("--count", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--text", action="append", default=[])
+    parser = differential.options(__doc__, 20000)
     parser.add_argument("--only", default="")
-    parser.add_argument("--plant", action="store_true")
     args = parser.parse_args()
-    lines = []
-    for path in args.text:
-        with open(path, encoding="utf-8") as f:
-            lines += f.read().splitlines(True)
+    lines = differential.lines_of(args.text)
     corpus = [s * 3 + " the quick brown fox" for s in differential.SNIPPETS] * 6 + lines + ["unaffable words and wordings"] * 20
     rng = random.Random(args.seed)
     texts = [s for s in differential.strings(rng, args.count, lines) if "\0" not in s]

@@ -146,24 +146,35 @@ def compare(bench, path, count, seed, lines, plant, deadline, ids_only=frozenset
     return done, len(found)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizers", nargs="*")
+def options(description, count):
+    """What every comparison of tokenizers takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", required=True)
-    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--text", action="append", default=[], help="real text, cut into lines")
+    parser.add_argument("--plant", action="store_true")
+    return parser
+
+
+def lines_of(paths):
+    lines = []
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            lines += f.read().splitlines(True)
+    return lines
+
+
+def main():
+    parser = options(__doc__, 1_000_000)
+    parser.add_argument("tokenizers", nargs="*")
     parser.add_argument("--components", action="store_true")
     parser.add_argument("--real", action="store_true", help="the tokenizer.json files of ../shared/tokenizers; ends with 77 without")
     parser.add_argument("--random", type=int, default=0, metavar="N")
     parser.add_argument("--seconds", type=float, default=1e9, help="for all together")
     parser.add_argument("--keep", help="copy differing tokenizers of --random there")
-    parser.add_argument("--plant", action="store_true")
     args = parser.parse_args()
-    lines = []
-    for path in args.text:
-        with open(path, encoding="utf-8", errors="replace") as f:
-            lines += f.read().splitlines(True)
+    lines = lines_of(args.text)
     if args.real:
         args.tokenizers += sorted(map(str, pathlib.Path("../shared/tokenizers").glob("*/tokenizer.json")))
         if not args.tokenizers:

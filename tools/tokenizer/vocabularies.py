@@ -8,7 +8,6 @@ of the same pieces and merges, with the steps that the model's authors publish (
 `sentencepiece` package. Ids must be equal, and the text decoded from them. Prints one line a file; exits 1 on any
 difference, 77 if nothing was compared. --plant changes one id of each file, to show that the comparison fails.
 """
-import argparse
 import pathlib
 import random
 import struct
@@ -136,19 +135,11 @@ def compare_scores(args, path, reader, lines):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = differential.options(__doc__, 1_000_000)
     parser.add_argument("files", nargs="*")
-    parser.add_argument("--bench", required=True)
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--text", action="append", default=[], help="real text, cut into lines")
     parser.add_argument("--seconds", type=float, default=1e9, help="for each file")
-    parser.add_argument("--plant", action="store_true")
     args = parser.parse_args()
-    lines = []
-    for path in args.text:
-        with open(path, encoding="utf-8", errors="replace") as f:
-            lines += f.read().splitlines(True)
+    lines = differential.lines_of(args.text)
     files = args.files or sorted(map(str, pathlib.Path("../shared/tokenizers/ggml-vocab").glob("*.gguf")))
     if not files:
         print("not compared: there is no ../shared/tokenizers/ggml-vocab")
