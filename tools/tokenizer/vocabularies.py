@@ -5,7 +5,7 @@
 
 Without FILE: those of ../shared/tokenizers/ggml-vocab. Byte-level ones become a tokenizer of Hugging Face's `tokenizers`
 of the same pieces and merges, with the steps that the model's authors publish (STEPS); SPM ones a model of the
-`sentencepiece` package. Ids must be equal, and the text decoded from them. Prints one line a file; exits 1 on any
+`sentencepiece` package and, where a space is put before the text, a tokenizer of `tokenizers` (without special tokens). Ids must be equal, and the text decoded from them. Prints one line a file; exits 1 on any
 difference, 77 if nothing was compared. --plant changes one id of each file, to show that the comparison fails.
 """
 import pathlib
@@ -18,7 +18,7 @@ import time
 try:
     import gguf
     import sentencepiece
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 except ImportError as missing:
     print(f"not compared: {missing}")
     sys.exit(77)  # skipped
@@ -48,7 +48,7 @@ STEPS = {
     "smollm": lambda: [digits(), byte_level()],
     "deepseek-coder": lambda: [split(r"[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split("[一-龥ࠀ-一가-퟿]+"), digits(), byte_level(False)],
 }
-CONTROL, USER_DEFINED = 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 
 
 def field(reader, name, default=None):
@@ -110,7 +110,25 @@ def of_scores(reader):
 def model_types(reader):
     """A model has one unknown piece; files call several so. Of those all but the first are control pieces to it: never in a text."""
     unknown = field(reader, "unknown_token_id", 0)
-    return [CONTROL if kind == 2 and i != unknown else kind for i, kind in enumerate(field(reader, "token_type"))]
+    return [CONTROL if kind == UNKNOWN and i != unknown else kind for i, kind in enumerate(field(reader, "token_type"))]
+
+
+def of_merged_scores(reader):
+    """The same as Hugging Face converts it: a merge for every pair of pieces that is a piece, in the order of the scores."""
+    pieces, types = field(reader, "tokens"), field(reader, "token_type")
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    merges = []
+    for piece, score, kind in zip(pieces, field(reader, "scores"), types, strict=True):
+        pairs = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in ids and piece[i:] in ids]
+        if kind == NORMAL:
+            merges += [(-score, pair) for pair in sorted(pairs, key=lambda pair: (ids[pair[0]], ids[pair[1]]))]
+    merges.sort(key=lambda merge: merge[0])
+    tokenizer = Tokenizer(models.BPE(ids, [pair for _, pair in merges], byte_fallback=True, fuse_unk=True, unk_token=pieces[field(reader, "unknown_token_id", 0)]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens([AddedToken(pieces[i], normalized=False, special=True) for i, kind in enumerate(types) if kind in (UNKNOWN, CONTROL)])
+    tokenizer.add_tokens([AddedToken(pieces[i], normalized=False) for i, kind in enumerate(types) if kind == USER_DEFINED])
+    return tokenizer
 
 
 def compare_merges(args, path, reader, lines):
@@ -123,12 +141,17 @@ def compare_merges(args, path, reader, lines):
 
 def compare_scores(args, path, reader, lines):
     processor = of_scores(reader)
+    converted = of_merged_scores(reader) if field(reader, "add_space_prefix", True) else None
     source = differential.strings(random.Random(args.seed), args.count, lines)
     deadline = time.monotonic() + args.seconds
     done = different = 0
     while time.monotonic() < deadline and (batch := [text for _, text in zip(range(20000), source)]):
         texts = [text for text in batch if "\0" not in text]  # ends a text there
         different += containers.compare(args.bench, path, processor.encode, processor.decode, processor.unk_id(), texts, args.plant, False)
+        if converted is not None:
+            found = differential.compare_batch(args.bench, path, converted, texts, False, args.plant)
+            print("".join(f"  as converted: {line}\n" for line in found[:2]), end="")
+            different += len(found)
         done += len(texts)
     print(f"{path}: {done} strings, {different} different", flush=True)
     return done, different
