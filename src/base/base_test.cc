@@ -1,5 +1,6 @@
 // Tests of src/base.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -10,9 +11,11 @@
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/computed_bytes.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
 #include "base/float16.h"
@@ -46,6 +49,64 @@ TEST(Error, NamesFileTensorAndOffset) {
   EXPECT_STREQ(e.what(), "a.gguf: bad ('t', offset 12)");
   EXPECT_EQ(ExitCode(e.code()), 4);
   EXPECT_EQ(e.With({.file = "other"}).context().file, "a.gguf");
+}
+
+TEST(ComputedBytes, AreThereWhileSomebodyHoldsThem) {
+  int computed = 0;
+  const auto bytes = ComputedBytes::Reserve("w", 100'000, [&](std::span<std::byte> out) {
+    ++computed;
+    std::fill(out.begin(), out.end(), std::byte{7});
+  });
+  const auto resident = [&] {
+    unsigned char pages[64];
+    return mincore(const_cast<std::byte*>(bytes->bytes().data()), 100'000, pages) == 0 && (pages[0] & 1) != 0;
+  };
+  EXPECT_EQ(computed, 0);
+  EXPECT_FALSE(resident());
+  auto first = bytes->Hold(), second = bytes->Hold();
+  EXPECT_EQ(computed, 1);
+  first.reset();
+  EXPECT_EQ(bytes->bytes()[99'999], std::byte{7});
+  EXPECT_TRUE(resident());
+  second.reset();
+  EXPECT_FALSE(resident());
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        const auto held = bytes->Hold();
+        wrong += bytes->bytes()[static_cast<size_t>(i) * 1000] != std::byte{7};
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_DEATH(static_cast<void>(*const_cast<const volatile std::byte*>(bytes->bytes().data())), "");
+}
+
+TEST(ComputedBytes, WhatFailsIsNotHeld) {
+  bool fails = true;
+  const auto bytes = ComputedBytes::Reserve("w", 10, [&](std::span<std::byte> out) {
+    out[3] = std::byte{1};
+    if (fails) throw Error(ErrorCode::kInvalidFormat, "no");
+  });
+  EXPECT_EQ(CodeOf([&] { bytes->Hold(); }), ErrorCode::kInvalidFormat);
+  fails = false;
+  const auto held = bytes->Hold();
+  EXPECT_EQ(bytes->bytes()[3], std::byte{1});
+  EXPECT_EQ(bytes->bytes()[4], std::byte{0});
+}
+
+// Of a mapping each there may not be as many as a model of experts has weights: neighbours become one.
+TEST(ComputedBytes, ManyCanBeHeld) {
+  std::vector<std::shared_ptr<const ComputedBytes>> all;
+  std::vector<std::shared_ptr<const void>> held;
+  for (int i = 0; i < 70'000; ++i) {
+    all.push_back(ComputedBytes::Reserve("w", 4096, [](std::span<std::byte> out) { out[0] = std::byte{1}; }));
+  }
+  for (const auto& each : all) held.push_back(each->Hold());
+  EXPECT_EQ(all.back()->bytes()[0], std::byte{1});
 }
 
 TEST(ByteReader, RefusesToReadPastTheEnd) {

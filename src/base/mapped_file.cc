@@ -84,6 +84,18 @@ std::shared_ptr<const MappedFile> MappedFile::InMemory(
   return file;
 }
 
+std::shared_ptr<const MappedFile> MappedFile::Reserved(const std::string& name, uint64_t size) {
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = name;
+  if (size == 0) return file;
+  void* address = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address == MAP_FAILED) ThrowErrno(ErrorCode::kIo, name, "cannot get a range of addresses");
+  file->data_ = static_cast<const std::byte*>(address);
+  file->size_ = size;
+  file->memory_ = Memory::kAnonymous;
+  return file;
+}
+
 std::shared_ptr<const MappedFile> MappedFile::Borrowed(const std::string& name, Bytes bytes) {
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = name;

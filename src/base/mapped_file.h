@@ -21,6 +21,8 @@ class MappedFile {
   // payloads that are stored compressed, and for tests. Throws kIo when there is no memory.
   static std::shared_ptr<const MappedFile> InMemory(
       const std::string& name, uint64_t size, const std::function<void(std::span<std::byte>)>& fill);
+  // Addresses without bytes, for arithmetic with places in a file that does not exist. Throws kIo when there is no such range.
+  static std::shared_ptr<const MappedFile> Reserved(const std::string& name, uint64_t size);
   // Bytes of the caller, who keeps them alive, that behave as a file named `name`.
   static std::shared_ptr<const MappedFile> Borrowed(const std::string& name, Bytes bytes);
   ~MappedFile();

@@ -8,6 +8,7 @@
 #include "format/packed_weights.h"
 #include "model/model.h"
 #include "model/resolve.h"
+#include "model/transform.h"
 
 namespace apr {
 namespace {
@@ -91,10 +92,7 @@ void PairByNames(const Side& a, const Side& b, WeightPairs& out) {
       out.only_a.push_back(name);
       continue;
     }
-    WeightPair pair{name, info->name, other->second->name, {}, {}, {}};
-    pair.a.view = a.file->View(*info);
-    pair.b.view = b.file->View(*other->second);
-    out.pairs.push_back(std::move(pair));
+    out.pairs.push_back({name, info->name, other->second->name, TensorAsWeight(*a.file, *info), TensorAsWeight(*b.file, *other->second), {}});
   }
   for (const auto& [name, info] : of_b) {
     if (of_a.count(name) == 0) out.only_b.push_back(name);

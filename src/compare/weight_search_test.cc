@@ -496,7 +496,7 @@ TEST(WeightSearch, BlockScalesOfQuantisedTypes) {
   for (const DType dtype : {DType::kQ8_0, DType::kQ4_K, DType::kQ4_0, DType::kQ6_K}) {
     WeightPairs pairs;
     pairs.pairs.push_back({"w", "w", "w", Own(values, shape), Own(values, shape, dtype), {}});
-    const auto bytes = std::const_pointer_cast<Tensor>(pairs.pairs[0].b.owned)->mutable_bytes();
+    const auto bytes = std::static_pointer_cast<Tensor>(std::const_pointer_cast<void>(pairs.pairs[0].b.owned))->mutable_bytes();
     const size_t block = InfoOf(dtype).block_bytes;
     // Q6_K keeps its scale at the end of the block.
     const size_t at = 3 * block + (dtype == DType::kQ6_K ? block - 2 : 0);

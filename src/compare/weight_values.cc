@@ -73,6 +73,7 @@ WeightValues ValuesOf(const WeightRef& weight) {
   out.dtype = weight.view.dtype;
   out.shift = weight.add;
   out.grid = weight.grid;
+  out.held = weight.Hold();
   if (IsAprNative(out.dtype)) {
     auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(out.elements()));
     DecodeTensor(weight.view, *values);

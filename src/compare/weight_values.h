@@ -44,6 +44,7 @@ struct WeightValues {
   const float* plain = nullptr;
   std::optional<PackedRuns> runs;
   std::shared_ptr<const WeightGrid> grid;  // packed codes: null where the type says all
+  std::shared_ptr<const void> held;        // what keeps the weight's bytes there
 
   int64_t elements() const { return rows * cols; }
   // Elements [first, first + count) in row-major order.

@@ -76,6 +76,7 @@ bool SameWeights(const BoundGraph& a, const BoundGraph& b, const Node& x, const 
     const WeightRef& v = b.weights[static_cast<size_t>(y.weights[i])];
     if (w.view.dtype != v.view.dtype || !(w.view.shape == v.view.shape) || w.add != v.add) return false;
     if ((w.row_order == nullptr) != (v.row_order == nullptr) || (w.row_order && *w.row_order != *v.row_order)) return false;
+    const auto held_w = w.Hold(), held_v = v.Hold();
     if (!std::ranges::equal(w.view.bytes, v.view.bytes)) return false;
   }
   return true;

@@ -135,6 +135,7 @@ class GraphExecutor final : public Executor {
  public:
   GraphExecutor(std::shared_ptr<const BoundGraph> model, const ExecutorOptions& options)
       : model_(std::move(model)),
+        held_(model_->Hold()),
         precision_(sizeof(Real) == 8 ? Precision::kExact : options.precision),
         pool_(options.threads > 0 ? options.threads : ThreadPool::HardwareThreads()),
         store_(CacheSlots(model_->graph), options.cache_type),
@@ -323,6 +324,7 @@ class GraphExecutor final : public Executor {
   }
 
   std::shared_ptr<const BoundGraph> model_;
+  std::vector<std::shared_ptr<const void>> held_;
   Precision precision_;
   ThreadPool pool_;
   KvStore<Real> store_;
@@ -361,6 +363,14 @@ std::optional<DType> CacheTypeFromName(std::string_view name) {
     if (name == CacheTypeName(type)) return type;
   }
   return std::nullopt;
+}
+
+std::vector<std::shared_ptr<const void>> BoundGraph::Hold() const {
+  std::vector<std::shared_ptr<const void>> out;
+  for (const WeightRef& weight : weights) {
+    if (weight.computed) out.push_back(weight.Hold());
+  }
+  return out;
 }
 
 std::unique_ptr<Executor> Executor::Create(ExecutorKind kind, std::shared_ptr<const BoundGraph> model,

@@ -23,6 +23,9 @@ struct BoundGraph {
   Graph graph;
   std::vector<WeightRef> weights;
   std::shared_ptr<const void> keep_alive;  // owner of the mapped bytes
+
+  // Weights whose bytes are computed are there as long as what this returns lives. An executor holds its own.
+  std::vector<std::shared_ptr<const void>> Hold() const;
 };
 
 enum class ExecutorKind { kReference, kCpu };

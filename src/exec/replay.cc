@@ -34,9 +34,11 @@ std::vector<std::vector<Real>> Replay(const ReplayRequest<Real>& request, Thread
   if (request.attributes != nullptr) node.attributes = request.attributes->Clone();
 
   std::vector<const WeightRef*> weights;
+  std::vector<std::shared_ptr<const void>> held;
   for (size_t i = 0; i < node.weights.size(); ++i) {
     weights.push_back(request.weights != nullptr ? &(*request.weights)[i]
                                                  : &request.model.weights[static_cast<size_t>(node.weights[i])]);
+    held.push_back(weights.back()->Hold());
   }
   std::vector<int32_t> positions(static_cast<size_t>(request.tokens));
   std::iota(positions.begin(), positions.end(), 0);

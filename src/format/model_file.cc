@@ -180,6 +180,7 @@ std::string ModelFile::folder() const {
 }
 
 uint64_t ModelFile::total_bytes() const {
+  if (parts_.stored != nullptr) return parts_.stored->total_bytes();
   uint64_t total = 0;
   for (const auto& file : parts_.files) total += file->size();
   return total;
@@ -191,6 +192,16 @@ const TensorInfo* ModelFile::Find(std::string_view name) const {
 }
 
 TensorView ModelFile::View(const TensorInfo& info) const {
+  APR_CHECK(info.packed == nullptr);
+  return Layout(info);
+}
+
+void ModelFile::DontNeed(const TensorInfo& info) const {
+  if (info.packed == nullptr) return parts_.files[static_cast<size_t>(info.file)]->DontNeed(info.offset, info.bytes);
+  for (const std::string& part : info.packed->parts) parts_.stored->DontNeed(*parts_.stored->Find(part));
+}
+
+TensorView ModelFile::Layout(const TensorInfo& info) const {
   if (info.bytes == 0) return {info.dtype, info.shape, {}};
   const Bytes bytes = parts_.files[static_cast<size_t>(info.file)]->bytes();
   APR_CHECK(info.offset <= bytes.size() && info.bytes <= bytes.size() - info.offset);

@@ -23,6 +23,7 @@ enum class Container { kSafetensors, kGguf, kApr };
 const char* ContainerName(Container container);  // "safetensors", "gguf", "apr"
 
 struct PackedWeight;
+class ModelFile;
 
 struct TensorInfo {
   std::string name;  // as the file spells it
@@ -31,7 +32,7 @@ struct TensorInfo {
   int file = 0;         // index into ModelFile::files(): shards
   uint64_t offset = 0;  // absolute, in that file
   uint64_t bytes = 0;
-  std::shared_ptr<const PackedWeight> packed = nullptr;  // what it was decoded from (packed_weights.h)
+  std::shared_ptr<const PackedWeight> packed = nullptr;  // what stands for it in the file (packed_weights.h)
 };
 
 // Something odd that a careful tool reports and that does not stop reading.
@@ -52,6 +53,7 @@ struct ModelFileParts {
   std::shared_ptr<const Json> config;
   std::vector<FileWarning> warnings;
   std::vector<std::shared_ptr<const void>> storage;  // what metadata borrows from beside the files
+  std::shared_ptr<const ModelFile> stored = nullptr;  // the same file with the parts of its packed weights
 };
 
 class ModelFile {
@@ -82,7 +84,12 @@ class ModelFile {
   const TensorInfo* Find(std::string_view name) const;                       // nullptr if absent
   // Valid while this object lives. Rows of a K-quant in .apr may be padded to whole blocks: then
   // view.bytes is longer than its shape needs by itself (quant/quant.h's DecodeTensor knows).
+  // Not of a packed tensor: nowhere are its bytes as they are described here (model/transform.h reads it).
   TensorView View(const TensorInfo& info) const;
+  // The same also of a packed tensor, for row arithmetic; then no byte may be read.
+  TensorView Layout(const TensorInfo& info) const;
+  // Tells the kernel that the tensor's bytes are not needed for now (MappedFile::DontNeed).
+  void DontNeed(const TensorInfo& info) const;
 
   // GGUF key/values or .apr metadata (its top-level keys; nested values as Type::kJson text), in file
   // order. safetensors: the `__metadata__` strings.

@@ -13,7 +13,6 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
-#include "base/thread_pool.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -255,26 +254,6 @@ std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts) {
 
 namespace {
 
-// The values of all `weights`, each at its offset.
-std::shared_ptr<const MappedFile> DecodeAll(const std::string& name, const std::vector<PackedWeight>& weights, const std::vector<uint64_t>& offsets,
-                                            uint64_t bytes) {
-  return MappedFile::InMemory(name, bytes, [&](std::span<std::byte> memory) {
-    ThreadPool pool(ThreadPool::HardwareThreads());
-    for (size_t w = 0; w < weights.size(); ++w) {
-      const PackedWeight& weight = weights[w];
-      const size_t row = *StorageBytes(weight.dtype(), Shape{weight.shape.cols()});
-      try {
-        pool.ParallelFor(weight.shape.rows(), 16, [&](int64_t begin, int64_t end, int) {
-          const auto first = static_cast<size_t>(begin);
-          weight.ReadRows(begin, end - begin, memory.subspan(offsets[w] + first * row, static_cast<size_t>(end - begin) * row));
-        });
-      } catch (const Error& error) {
-        throw error.With({.file = name, .tensor = weight.name});
-      }
-    }
-  });
-}
-
 void RefuseUnknownPacking(const ModelFile& file, const std::set<std::string_view>& known) {
   const Json* settings = Settings(file.config());
   if (settings == nullptr) return;
@@ -289,7 +268,7 @@ void RefuseUnknownPacking(const ModelFile& file, const std::set<std::string_view
 
 }  // namespace
 
-std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file, bool values) {
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file) {
   if (file->container() != Container::kSafetensors) return file;
   const std::vector<PackedWeight> weights = FindPackedWeights(*file);
   std::set<std::string_view> parts;
@@ -308,7 +287,7 @@ std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> 
   }
   ModelFileParts out{.container = file->container(), .path = file->path(), .format_version = file->format_version(),
                      .files = file->files(), .tensors = {}, .metadata = file->metadata(), .config = nullptr,
-                     .warnings = file->warnings(), .storage = {file}};
+                     .warnings = file->warnings(), .storage = {}, .stored = file};
   if (file->config() != nullptr) out.config = std::shared_ptr<const Json>(file, file->config());
   for (const TensorInfo& info : file->tensors()) {
     if (parts.count(info.name) == 0) out.tensors.push_back(info);
@@ -319,7 +298,7 @@ std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> 
     out.tensors.push_back({weight.name, weight.dtype(), weight.shape, memory, offsets[w], *StorageBytes(weight.dtype(), weight.shape),
                            std::make_shared<const PackedWeight>(weight)});
   }
-  out.files.push_back(values ? DecodeAll(file->path(), weights, offsets, bytes) : MappedFile::Borrowed(file->path(), Bytes(static_cast<const std::byte*>(nullptr), bytes)));
+  out.files.push_back(MappedFile::Reserved(file->path(), bytes));
   return std::make_shared<const ModelFile>(std::move(out));
 }
 

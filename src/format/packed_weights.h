@@ -46,11 +46,10 @@ std::vector<PackedWeight> FindPackedWeights(const ModelFile& file);
 // whose weights are stored plain.
 std::optional<FileWarning> QuantizationWarning(const ModelFileParts& parts);
 
-// The file as a model's code sees it: each packed weight one F32 tensor, decoded into memory (4 bytes an element), or one of
-// type MXFP4;
-// `file` itself if it has none. Everything that binds tensors to a model goes through here. Throws kModelLoad, naming the
-// method and a tensor, for a quantization_config with integers beside that none of these ways to pack explains.
-// Without `values`: names, types and shapes alone; no tensor may be viewed.
-std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file, bool values = true);
+// The file as a model's code sees it: each packed weight one F32 tensor (`TensorInfo::packed` set), or one of type MXFP4;
+// `file` itself if it has none. Nothing is decoded: names, types, shapes and places. Everything that binds tensors to a
+// model goes through here. Throws kModelLoad, naming the method and a tensor, for a quantization_config with integers
+// beside that none of these ways to pack explains.
+std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> file);
 
 }  // namespace apr

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "format/apr_header.h"
 #include "format/container_checks.h"
+#include "format/packed_weights.h"
 
 namespace apr {
 
@@ -41,8 +43,28 @@ uint64_t TensorWriteBytes(Container container, const TensorToWrite& tensor) {
   return *bytes;
 }
 
-TensorToWrite CopyOf(std::shared_ptr<const ModelFile> file, const TensorInfo& info,
-                     std::string name) {
+namespace {
+
+// A packed weight as the type that it stands for.
+TensorToWrite CopyOfPacked(std::shared_ptr<const ModelFile> file, const TensorInfo& info, std::string name) {
+  const std::shared_ptr<const PackedWeight> packed = info.packed;
+  return {std::move(name), info.dtype, info.shape, [file, packed](const ByteSink& sink) {
+            const uint64_t row_bytes = *StorageBytes(packed->dtype(), Shape{packed->shape.cols()});
+            const int64_t step = std::max<int64_t>(1, static_cast<int64_t>((uint64_t{8} << 20) / std::max<uint64_t>(1, row_bytes)));
+            std::vector<std::byte> rows;
+            for (int64_t at = 0; at < packed->shape.rows(); at += step) {
+              const int64_t count = std::min(step, packed->shape.rows() - at);
+              rows.resize(static_cast<uint64_t>(count) * row_bytes);
+              packed->ReadRows(at, count, rows);
+              sink(rows);
+            }
+          }};
+}
+
+}  // namespace
+
+TensorToWrite CopyOf(std::shared_ptr<const ModelFile> file, const TensorInfo& info, std::string name) {
+  if (info.packed != nullptr) return CopyOfPacked(std::move(file), info, std::move(name));
   const Bytes bytes = file->View(info).bytes;
   return {std::move(name), info.dtype, info.shape,
           [file, bytes, info](const ByteSink& sink) {

@@ -1,5 +1,5 @@
 // A weight slot bound to bytes: a view of the file where possible, rows in another order if the
-// file keeps them so, an owned copy where the layout had to change.
+// file keeps them so, bytes computed from the file where the layout has to change.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/computed_bytes.h"
 #include "tensor/tensor.h"
 
 namespace apr {
@@ -28,8 +29,10 @@ struct WeightRef {
   std::shared_ptr<const std::vector<int32_t>> row_order;
   // Canonical value = stored value + add (f64 arithmetic): a norm stored as w + 1 has add = -1.
   double add = 0;
-  // Keeps `view` alive when it is not part of a mapped file.
-  std::shared_ptr<const Tensor> owned;
+  // Where the bytes of `view` are computed: they are there while somebody holds them. Null: they are there.
+  std::shared_ptr<const ComputedBytes> computed;
+  // Keeps the bytes of `view` there when they are no part of a mapped file: a tensor, or what holds `computed`.
+  std::shared_ptr<const void> owned;
   // Null: the view's type says what storing did.
   std::shared_ptr<const WeightGrid> grid;
   // Where it came from, for messages: the file's own tensor name.
@@ -37,6 +40,8 @@ struct WeightRef {
 
   int64_t rows() const { return view.rows(); }
   int64_t cols() const { return view.cols(); }
+  // The bytes are there as long as what this returns lives (and, without `computed`, as long as the file does).
+  std::shared_ptr<const void> Hold() const { return owned || !computed ? owned : computed->Hold(); }
 };
 
 }  // namespace apr

@@ -5,7 +5,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "format/packed_weights.h"
 #include "model/inventory.h"
 #include "model/model.h"
 #include "model/transform.h"
@@ -16,21 +15,6 @@ namespace {
 
 bool UsesLayer(const TensorRule& rule) { return rule.name.find("{L}") != std::string_view::npos; }
 bool UsesExpert(const TensorRule& rule) { return rule.name.find("{E}") != std::string_view::npos; }
-
-// Where the rows of the weight are rows of the tensor as they stand; else null.
-std::shared_ptr<const WeightGrid> GridOf(const TensorInfo& info, const TensorView& tensor, const WeightRef& weight) {
-  const std::shared_ptr<const PackedWeight> packed = info.packed;
-  if (packed->dtype() != DType::kF32 || weight.owned || weight.row_order || weight.view.shape.ndim() != 2) return nullptr;
-  const int64_t top = (weight.view.bytes.data() - tensor.bytes.data()) / static_cast<int64_t>(tensor.row_bytes());
-  auto grid = std::make_shared<WeightGrid>();
-  grid->name = packed->stored_as();
-  grid->typical = packed->typical_error();
-  grid->freedom = packed->scheme == std::string_view("gptq") ? 2.0 : 1.0;
-  grid->steps = [packed, top](int64_t first, int64_t count, float* steps) {
-    packed->DecodeRows(top + first, count, {steps, static_cast<size_t>(count * packed->shape.cols())}, PackedRead::kSteps);
-  };
-  return grid;
-}
 
 class Binder {
  public:
@@ -67,10 +51,9 @@ class Binder {
     std::vector<SlotKey> keys;
     for (const Slot slot : rule.slots) keys.push_back({slot, layer, expert});
     try {
-      std::map<SlotKey, WeightRef> parts = ApplyTransform(rule.transform, config_, keys, file_.View(*info));
+      std::map<SlotKey, WeightRef> parts = ApplyTransform(rule.transform, config_, keys, file_, *info);
       for (auto& [key, weight] : parts) {
         weight.source = info->name;
-        if (info->packed) weight.grid = GridOf(*info, file_.View(*info), weight);
         out_.slots[key] = {std::move(weight), info, {}, &rule};
       }
     } catch (const Error& e) {

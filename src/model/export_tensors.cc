@@ -129,13 +129,27 @@ void WriteRows(const Job& job, const RowMap& rows, int64_t matrix, const ByteSin
                *job.context, sink);
 }
 
+// What one matrix is made of stays there while it is written.
+std::vector<std::shared_ptr<const void>> HoldSources(const RowMap& rows) {
+  std::vector<std::shared_ptr<const void>> out;
+  const WeightRef* last = nullptr;
+  std::set<const WeightRef*> seen;
+  for (const RowSource& source : rows) {
+    if (source.weight == last) continue;
+    last = source.weight;
+    if (seen.insert(last).second) out.push_back(last->Hold());
+  }
+  return out;
+}
+
 void WriteJob(const Job& job, const ByteSink& sink) {
   for (size_t m = 0; m < job.matrices.size(); ++m) {
+    const auto held = HoldSources(job.matrices[m]);
     if (job.transposed && job.cols > 1) WriteTransposed(job, job.matrices[m], static_cast<int64_t>(m), sink);
     else WriteRows(job, job.matrices[m], static_cast<int64_t>(m), sink);
   }
   const ModelFile& file = job.model->file();
-  for (const TensorInfo* info : job.sources) file.files()[static_cast<size_t>(info->file)]->DontNeed(info->offset, info->bytes);
+  for (const TensorInfo* info : job.sources) file.DontNeed(*info);
 }
 
 class Exporter {
@@ -286,7 +300,7 @@ TensorToWrite Recoded(std::shared_ptr<const ModelFile> file, const TensorInfo& i
                     .name = info.name},
                    context, sink);
     }
-    file->files()[static_cast<size_t>(info.file)]->DontNeed(info.offset, info.bytes);
+    file->DontNeed(info);
   };
   return {info.name, dtype, info.shape, write};
 }

@@ -73,7 +73,7 @@ class Linter {
 
   void Resolve() {
     try {
-      weights_ = UnpackWeights(weights_, false);
+      weights_ = UnpackWeights(weights_);
       resolved_ = ResolveConfig(*weights_);
       inventory_ = TakeInventory(*weights_, *resolved_->architecture, resolved_->config);
     } catch (const Error& e) {

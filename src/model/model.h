@@ -29,9 +29,9 @@ struct SlotTable {
   std::vector<std::string> unclaimed;  // tensors of the file that no rule names
 };
 
-// Binds what is there. Throws kModelLoad for a tensor whose shape contradicts the configuration.
+// Binds what is there. Weights whose bytes have to be computed are not held (graph/weight.h). Throws kModelLoad for a
+// tensor whose shape contradicts the configuration.
 SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, const ModelConfig& config);
-
 // Per-frequency factors that a GGUF keeps as tensors (llama.cpp: rope_freqs, rope_factors_*) become part
 // of the configuration. Throws kModelLoad.
 void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config);
@@ -52,6 +52,7 @@ std::string HfName(const Architecture& architecture, const SlotKey& key);
 class Model {
  public:
   // Throws kModelLoad (unknown architecture, missing tensor, wrong shape), kInvalidFormat.
+  // Packed weights, and those whose layout has to change, are computed when an executor, or who writes them, holds them.
   static std::shared_ptr<const Model> Load(std::shared_ptr<const ModelFile> file);
   static std::shared_ptr<const Model> Load(const std::string& path) { return Load(ModelFile::Open(path)); }
 

@@ -3,12 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
+#include "model/stored_rows.h"
 #include "op/context.h"
-#include "quant/quant.h"
 
 namespace apr {
 namespace {
@@ -25,62 +23,17 @@ bool SameMatrix(const Shape& a, const Shape& b) {
          (a.ndim() <= 1 || a[0] == 1 || a[1] == 1) && (b.ndim() <= 1 || b[0] == 1 || b[1] == 1);
 }
 
-WeightRef Own(Tensor tensor) {
-  WeightRef out;
-  out.owned = std::make_shared<Tensor>(std::move(tensor));
-  out.view = out.owned->view();
-  return out;
-}
-
-// A 2-D (or 1-D) tensor with rows and columns exchanged. Plain types keep their dtype; block types,
-// whose blocks run along rows, become f32.
-Tensor Transposed(const TensorView& tensor) {
-  const int64_t rows = tensor.shape.ndim() == 1 ? 1 : tensor.shape[0];
-  const int64_t cols = tensor.cols();
-  const DTypeInfo& info = InfoOf(tensor.dtype);
-  Tensor decoded;
-  TensorView source = tensor;
-  if (info.block_elems > 1 || tensor.dtype == DType::kAprQ8) {
-    decoded = Tensor(DType::kF32, tensor.shape);
-    DecodeTensor(tensor, decoded.f32());
-    source = decoded.view();
-  }
-  const size_t size = InfoOf(source.dtype).block_bytes;
-  Tensor out(source.dtype, tensor.shape.ndim() == 1 ? tensor.shape : Shape{cols, rows});
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) {
-      std::memcpy(out.mutable_bytes().data() + static_cast<size_t>(c * rows + r) * size,
-                  source.bytes.data() + static_cast<size_t>(r * cols + c) * size, size);
-    }
-  }
-  return out;
-}
-
-// Rows of `tensor` in the order given, copied as they stand.
-Tensor GatherRows(const TensorView& tensor, const std::vector<int64_t>& rows, const Shape& shape) {
-  Tensor out(tensor.dtype, shape);
-  const size_t stride = tensor.row_bytes();
-  std::byte* to = out.mutable_bytes().data();
-  for (const int64_t row : rows) {
-    std::memcpy(to, tensor.bytes.data() + static_cast<size_t>(row) * stride, stride);
-    to += stride;
-  }
-  return out;
-}
-
 // A vector seen as one element per row, so that row operations hold for biases too.
-TensorView AsColumn(const TensorView& tensor) {
-  return tensor.shape.ndim() == 1 ? TensorView{tensor.dtype, Shape{tensor.shape[0], 1}, tensor.bytes} : tensor;
-}
+StoredRows AsColumn(const StoredRows& tensor) { return tensor.shape().ndim() == 1 ? tensor.As({tensor.shape()[0], 1}) : tensor; }
 
 class Applier {
  public:
-  Applier(const ModelConfig& config, const std::vector<SlotKey>& keys, const TensorView& tensor)
+  Applier(const ModelConfig& config, const std::vector<SlotKey>& keys, const StoredRows& tensor)
       : config_(config), keys_(keys), tensor_(tensor) {}
 
   std::map<SlotKey, WeightRef> Run(Transform transform) {
     switch (transform) {
-      case Transform::kNone: SplitRows(tensor_); break;
+      case Transform::kNone: SplitRows(); break;
       case Transform::kRopeRows: RopeRows(); break;
       case Transform::kPlusOne: PlusOne(); break;
       case Transform::kTransposed: TransposedParts(); break;
@@ -97,46 +50,45 @@ class Applier {
  private:
   Shape Expected(const SlotKey& key) const { return SlotShape(config_, key); }
 
-  void Whole(const SlotKey& key, const TensorView& view) {
+  void Whole(const SlotKey& key, const StoredRows& rows) {
     const Shape expected = Expected(key);
-    if (!SameMatrix(view.shape, expected)) WrongShape(key, view.shape, expected);
-    WeightRef weight;
-    weight.view = {view.dtype, expected, view.bytes};
-    out_[key] = std::move(weight);
+    if (!SameMatrix(rows.shape(), expected)) WrongShape(key, rows.shape(), expected);
+    out_[key] = rows.As(expected).InPlace();
   }
 
   // One slot as it stands, or several, one below the other.
-  void SplitRows(const TensorView& tensor) {
-    if (keys_.size() == 1) return Whole(keys_[0], tensor);
-    int64_t total = 0;
-    for (const SlotKey& key : keys_) total += Expected(key)[0];
-    const TensorView rows = AsColumn(tensor);
-    if (rows.shape.ndim() != 2 || rows.shape[0] != total) {
-      throw Error(ErrorCode::kModelLoad, fmt::format("needs {} rows for its {} parts, the file has {}", total,
-                                                     keys_.size(), tensor.shape.ToString()));
-    }
+  void SplitRows() {
+    if (keys_.size() == 1) return Whole(keys_[0], tensor_);
+    const bool vector = tensor_.shape().ndim() == 1;
+    const StoredRows rows = AsColumn(tensor_);
+    RequireParts(rows.shape().ndim() == 2 ? rows.rows() : -1, "rows");
     int64_t first = 0;
     for (const SlotKey& key : keys_) {
       const int64_t count = Expected(key)[0];
-      TensorView part = rows.Rows(first, count);
-      if (tensor.shape.ndim() == 1) part.shape = Shape{count};
-      Whole(key, part);
+      Whole(key, rows.Part(first, count, vector ? Shape{count} : Shape{count, rows.shape().cols()}));
       first += count;
     }
+  }
+
+  void RequireParts(int64_t there, const char* what) const {
+    int64_t total = 0;
+    for (const SlotKey& key : keys_) total += Expected(key)[0];
+    if (there == total) return;
+    throw Error(ErrorCode::kModelLoad, fmt::format("needs {} {} for its {} parts, the file has {}", total, what, keys_.size(), tensor_.shape().ToString()));
   }
 
   void RopeRows() {
     Whole(keys_[0], tensor_);
     WeightRef& weight = out_[keys_[0]];
     const int64_t rotary = config_.ropes.empty() ? config_.head_dim : config_.ropes[0].table.rotary_dim;
-    const int64_t rows = weight.view.shape[0];
-    const std::vector<int32_t> order = RopeRowOrder(rows, HeadsOf(config_, keys_[0].slot), rotary);
-    if (weight.view.shape.ndim() == 2) {
+    const Shape shape = weight.view.shape;
+    const std::vector<int32_t> order = RopeRowOrder(shape[0], HeadsOf(config_, keys_[0].slot), rotary);
+    if (shape.ndim() == 2) {
       weight.row_order = std::make_shared<const std::vector<int32_t>>(order);
+      weight.grid = nullptr;
       return;
     }
-    const std::vector<int64_t> gather(order.begin(), order.end());
-    weight = Own(GatherRows(AsColumn(weight.view), gather, weight.view.shape));
+    weight = AsColumn(tensor_.As(shape)).Gathered({order.begin(), order.end()}, shape);
   }
 
   void PlusOne() {
@@ -144,27 +96,29 @@ class Applier {
     out_[keys_[0]].add = -1;
   }
 
+  // The parts lie side by side as columns.
   void TransposedParts() {
-    const Tensor turned = Transposed(tensor_);
-    SplitRows(turned.view());
-    // The parts are views of `turned`: give each its own copy.
-    for (auto& [key, weight] : out_) weight = Copy(weight.view);
-  }
-
-  static WeightRef Copy(const TensorView& view) {
-    Tensor copy(view.dtype, view.shape);
-    std::memcpy(copy.mutable_bytes().data(), view.bytes.data(), view.bytes.size());
-    return Own(std::move(copy));
+    if (tensor_.shape().ndim() == 1) return SplitRows();
+    const Shape turned{tensor_.shape()[1], tensor_.shape()[0]};
+    if (keys_.size() > 1) RequireParts(turned[0], "columns");
+    int64_t first = 0;
+    for (const SlotKey& key : keys_) {
+      const Shape expected = Expected(key);
+      const Shape part{keys_.size() > 1 ? expected[0] : turned[0], turned[1]};
+      if (!SameMatrix(part, expected)) WrongShape(key, part, expected);
+      out_[key] = tensor_.Turned(first, 1, expected);
+      first += part[0];
+    }
   }
 
   // Row of part p, head h, element d is h * parts * D + p * D + d.
   void PerHeadInterleaved() {
-    const TensorView rows = AsColumn(tensor_);
+    const StoredRows rows = AsColumn(tensor_);
     const auto parts = static_cast<int64_t>(keys_.size());
     const int64_t heads = config_.num_heads;
     const int64_t dim = config_.head_dim;
     if (rows.rows() != heads * parts * dim) {
-      throw Error(ErrorCode::kModelLoad, fmt::format("needs {} rows, the file has {}", heads * parts * dim, tensor_.shape.ToString()));
+      throw Error(ErrorCode::kModelLoad, fmt::format("needs {} rows, the file has {}", heads * parts * dim, tensor_.shape().ToString()));
     }
     for (int64_t p = 0; p < parts; ++p) {
       const SlotKey& key = keys_[static_cast<size_t>(p)];
@@ -172,77 +126,83 @@ class Applier {
       for (int64_t h = 0; h < heads; ++h) {
         for (int64_t d = 0; d < dim; ++d) gather.push_back((h * parts + p) * dim + d);
       }
-      CheckWidth(key, rows);
-      out_[key] = Own(GatherRows(rows, gather, Expected(key)));
+      CheckWidth(key, rows.shape().num_elements(), rows.rows());
+      out_[key] = rows.Gathered(std::move(gather), Expected(key));
     }
   }
 
   // Rows that are copied as they stand must be as wide as those of the slot.
-  void CheckWidth(const SlotKey& key, const TensorView& rows) const {
+  void CheckWidth(const SlotKey& key, int64_t elements, int64_t rows) const {
     const Shape expected = Expected(key);
     const int64_t width = expected.ndim() == 1 ? 1 : expected[1];
-    if (rows.shape.num_elements() != rows.rows() * width) WrongShape(key, tensor_.shape, expected);
+    if (elements != rows * width) WrongShape(key, tensor_.shape(), expected);
   }
 
   // [E, ...]: cuts expert after expert and treats each as one tensor.
   void Stacked(bool transposed, bool interleaved) {
     const int64_t experts = config_.moe.experts;
-    if (tensor_.shape.ndim() < 2 || tensor_.shape[0] != experts) {
-      throw Error(ErrorCode::kModelLoad, fmt::format("needs {} experts, the file has {}", experts, tensor_.shape.ToString()));
+    if (experts < 1 || tensor_.shape().ndim() < 2 || tensor_.shape()[0] != experts) {
+      throw Error(ErrorCode::kModelLoad, fmt::format("needs {} experts, the file has {}", experts, tensor_.shape().ToString()));
     }
-    const Shape inner(tensor_.shape.dims().subspan(1));
-    const size_t stride = tensor_.bytes.size() / static_cast<size_t>(experts);
+    const Shape inner(tensor_.shape().dims().subspan(1));
+    const int64_t rows = tensor_.rows() / experts;
     for (int64_t e = 0; e < experts; ++e) {
-      const TensorView one{tensor_.dtype, inner, tensor_.bytes.subspan(static_cast<size_t>(e) * stride, stride)};
       std::vector<SlotKey> keys = keys_;
       for (SlotKey& key : keys) key.expert = static_cast<int>(e);
-      Applier expert(config_, keys, one);
+      Applier expert(config_, keys, tensor_.Part(e * rows, rows, inner));
       if (interleaved) expert.InterleavedRows(transposed);
       else if (transposed) expert.TransposedParts();
-      else expert.SplitRows(one);
+      else expert.SplitRows();
       out_.merge(expert.out_);
     }
   }
 
   // Rows (or, transposed, columns) gate, up, gate, up ...
   void InterleavedRows(bool transposed) {
-    Tensor turned;
-    TensorView rows = AsColumn(tensor_);
-    if (transposed && tensor_.shape.ndim() == 2) {
-      turned = Transposed(tensor_);
-      rows = turned.view();
-    }
+    const StoredRows rows = AsColumn(tensor_);
+    const bool columns = transposed && tensor_.shape().ndim() == 2;
+    const int64_t there = columns ? rows.shape()[1] : rows.rows();
     const auto parts = static_cast<int64_t>(keys_.size());
     for (int64_t p = 0; p < parts; ++p) {
       const SlotKey& key = keys_[static_cast<size_t>(p)];
       const Shape expected = Expected(key);
-      if (rows.rows() != parts * expected[0]) WrongShape(key, tensor_.shape, expected);
-      CheckWidth(key, rows);
+      if (there != parts * expected[0]) WrongShape(key, tensor_.shape(), expected);
+      CheckWidth(key, rows.shape().num_elements(), there);
       std::vector<int64_t> gather;
       for (int64_t r = 0; r < expected[0]; ++r) gather.push_back(r * parts + p);
-      out_[key] = Own(GatherRows(rows, gather, expected));
+      out_[key] = columns ? rows.Turned(p, parts, expected) : rows.Gathered(std::move(gather), expected);
     }
   }
 
   const ModelConfig& config_;
   const std::vector<SlotKey>& keys_;
-  const TensorView tensor_;
+  const StoredRows tensor_;
   std::map<SlotKey, WeightRef> out_;
 };
 
+// One scale for the whole tensor, or blocks across rows: there are no rows to point at.
+bool HasNoRows(const TensorInfo& info) {
+  return info.dtype == DType::kAprQ8 || (info.dtype == DType::kAprQ4 && info.shape.cols() % InfoOf(DType::kAprQ4).block_elems != 0);
+}
+
 }  // namespace
 
-std::map<SlotKey, WeightRef> ApplyTransform(Transform transform, const ModelConfig& config,
-                                            const std::vector<SlotKey>& keys, const TensorView& tensor) {
-  const bool flat = tensor.dtype == DType::kAprQ8 || (tensor.dtype == DType::kAprQ4 && tensor.cols() % InfoOf(DType::kAprQ4).block_elems != 0);
-  if (!flat) return Applier(config, keys, tensor).Run(transform);
-  // One scale for the whole tensor, or blocks across rows: there are no rows to point at.
-  auto decoded = std::make_shared<Tensor>(DType::kF32, tensor.shape);
-  DecodeTensor(tensor, decoded->f32());
-  std::map<SlotKey, WeightRef> out = Applier(config, keys, decoded->view()).Run(transform);
-  for (auto& [key, weight] : out) {
-    if (weight.owned == nullptr) weight.owned = decoded;
-  }
+std::map<SlotKey, WeightRef> ApplyTransform(Transform transform, const ModelConfig& config, const std::vector<SlotKey>& keys,
+                                            const ModelFile& file, const TensorInfo& info) {
+  const StoredRows rows(file, info);
+  if (!HasNoRows(info)) return Applier(config, keys, rows).Run(transform);
+  const StoredRows decoded = rows.Decoded();
+  if (!IsStacked(transform)) return Applier(config, keys, decoded).Run(transform);
+  // Every expert by itself would have the whole decoded.
+  const auto whole = decoded.Hold();
+  std::map<SlotKey, WeightRef> out = Applier(config, keys, decoded).Run(transform);
+  for (auto& [key, weight] : out) weight.owned = weight.Hold();
+  return out;
+}
+
+WeightRef TensorAsWeight(const ModelFile& file, const TensorInfo& info) {
+  WeightRef out = StoredRows(file, info).InPlace();
+  out.source = info.name;
   return out;
 }
 

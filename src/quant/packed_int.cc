@@ -74,6 +74,41 @@ uint32_t AwqField(const TensorView& view, int64_t row, int64_t col) {
   return (word >> (kAwqBits * kAwqNibble[col % 8])) & 15u;
 }
 
+// Fields 0 to out.size() of a stream as PackedField has them.
+void ReadFields(const std::byte* words, int64_t stride, int bits, std::span<float> out) {
+  const auto count = static_cast<int64_t>(out.size());
+  const int64_t each = 32 % bits == 0 ? 32 / bits : 0;  // 0: fields cross words
+  const uint32_t mask = (1u << bits) - 1;
+  int64_t i = 0;
+  for (; each > 0 && i + each <= count; i += each, words += 4 * stride) {
+    const auto word = LoadLe<uint32_t>(words);
+    for (int64_t k = 0; k < each; ++k) out[static_cast<size_t>(i + k)] = static_cast<float>((word >> (bits * k)) & mask);
+  }
+  const int64_t top = i;
+  for (; i < count; ++i) out[static_cast<size_t>(i)] = static_cast<float>(PackedField(words, stride, i - top, bits));
+}
+
+// One row's groups: what its codes mean.
+struct RowGroups {
+  const std::vector<int32_t>& of_input;  // the group of every input
+  std::vector<float> scale, zero;
+
+  RowGroups(const std::vector<int32_t>& group_of_input, int64_t groups, float every_zero)
+      : of_input(group_of_input), scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups), every_zero) {}
+
+  // Codes become values, or steps.
+  void Apply(PackedRead what, std::span<float> row) const {
+    for (size_t first = 0; first < row.size();) {
+      const int32_t group = of_input[first];
+      size_t end = first + 1;
+      while (end < row.size() && of_input[end] == group) ++end;
+      const float s = scale[static_cast<size_t>(group)], z = zero[static_cast<size_t>(group)];
+      for (size_t i = first; i < end; ++i) row[i] = what == PackedRead::kSteps ? std::fabs(s) : (row[i] - z) * s;
+      first = end;
+    }
+  }
+};
+
 }  // namespace
 
 uint32_t PackedField(const std::byte* words, int64_t stride, int64_t index, int bits) {
@@ -105,20 +140,17 @@ void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<
   const int64_t in = p.qweight.rows() * 32 / p.bits, groups = p.scales.rows();
   const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, in, groups);
   const uint32_t mask = (1u << p.bits) - 1;
-  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups));
+  RowGroups of(group_of, groups, 0);
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = first + r;
     for (int64_t g = 0; g < groups; ++g) {
       const uint32_t stored = PackedField(WordAt(p.qzeros, g, 0), 1, row, p.bits);
-      zero[static_cast<size_t>(g)] =
-          static_cast<float>(p.zero_minus_one ? (stored + 1) & mask : stored);
-      scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
+      of.zero[static_cast<size_t>(g)] = static_cast<float>(p.zero_minus_one ? (stored + 1) & mask : stored);
+      of.scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
     }
-    for (int64_t i = 0; i < in; ++i) {
-      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
-      const uint32_t q = PackedField(WordAt(p.qweight, 0, row), p.qweight.cols(), i, p.bits);
-      out[static_cast<size_t>(r * in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (static_cast<float>(q) - zero[g]) * scale[g];
-    }
+    const std::span<float> to = out.subspan(static_cast<size_t>(r * in), static_cast<size_t>(in));
+    ReadFields(WordAt(p.qweight, 0, row), p.qweight.cols(), p.bits, to);
+    of.Apply(what, to);
   }
 }
 
@@ -135,18 +167,18 @@ Shape CheckAwq(const AwqParts& p) {
 void DecodeAwqRows(const AwqParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const int64_t in = p.qweight.rows(), groups = p.scales.rows();
   const std::vector<int32_t> group_of = GroupOfInput(std::nullopt, in, groups);
-  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups));
+  RowGroups of(group_of, groups, 0);
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = first + r;
     for (int64_t g = 0; g < groups; ++g) {
-      zero[static_cast<size_t>(g)] = static_cast<float>(AwqField(p.qzeros, g, row));
-      scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
+      of.zero[static_cast<size_t>(g)] = static_cast<float>(AwqField(p.qzeros, g, row));
+      of.scale[static_cast<size_t>(g)] = FloatAt(p.scales, g * p.scales.cols() + row);
     }
-    for (int64_t i = 0; i < in; ++i) {
-      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
-      const auto q = static_cast<float>(AwqField(p.qweight, i, row));
-      out[static_cast<size_t>(r * in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (q - zero[g]) * scale[g];
-    }
+    const std::span<float> to = out.subspan(static_cast<size_t>(r * in), static_cast<size_t>(in));
+    const std::byte* word = WordAt(p.qweight, 0, row / 8);
+    const int shift = kAwqBits * kAwqNibble[row % 8];
+    for (int64_t i = 0; i < in; ++i, word += 4 * p.qweight.cols()) to[static_cast<size_t>(i)] = static_cast<float>((LoadLe<uint32_t>(word) >> shift) & 15u);
+    of.Apply(what, to);
   }
 }
 
@@ -170,22 +202,17 @@ Shape CheckCompressed(const CompressedParts& p) {
 void DecodeCompressedRows(const CompressedParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {
   const int64_t groups = p.scale.cols();
   const std::vector<int32_t> group_of = GroupOfInput(p.g_idx, p.in, groups);
-  const auto offset = static_cast<float>(1 << (p.bits - 1));
-  std::vector<float> scale(static_cast<size_t>(groups)), zero(static_cast<size_t>(groups), offset);
+  RowGroups of(group_of, groups, static_cast<float>(1 << (p.bits - 1)));
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = first + r;
     for (int64_t g = 0; g < groups; ++g) {
-      scale[static_cast<size_t>(g)] = FloatAt(p.scale, row * groups + g);
+      of.scale[static_cast<size_t>(g)] = FloatAt(p.scale, row * groups + g);
       // Codes and zero points are stored with the same offset: it cancels.
-      if (!p.zero_point) continue;
-      zero[static_cast<size_t>(g)] =
-          static_cast<float>(PackedField(WordAt(*p.zero_point, 0, g), groups, row, p.bits));
+      if (p.zero_point) of.zero[static_cast<size_t>(g)] = static_cast<float>(PackedField(WordAt(*p.zero_point, 0, g), groups, row, p.bits));
     }
-    for (int64_t i = 0; i < p.in; ++i) {
-      const auto g = static_cast<size_t>(group_of[static_cast<size_t>(i)]);
-      const auto q = static_cast<float>(PackedField(WordAt(p.packed, row, 0), 1, i, p.bits));
-      out[static_cast<size_t>(r * p.in + i)] = what == PackedRead::kSteps ? std::fabs(scale[g]) : (q - zero[g]) * scale[g];
-    }
+    const std::span<float> to = out.subspan(static_cast<size_t>(r * p.in), static_cast<size_t>(p.in));
+    ReadFields(WordAt(p.packed, row, 0), 1, p.bits, to);
+    of.Apply(what, to);
   }
 }
 

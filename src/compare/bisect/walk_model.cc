@@ -29,6 +29,7 @@ std::shared_ptr<const WalkModel> BindWalkModel(const ModelConfig& config, const 
     out->bound.weights.push_back(fits ? it->second.weight : WeightRef{});
     out->present.push_back(fits);
   }
+  out->held = out->bound.Hold();
   for (size_t s = 0; s < out->bound.graph.stages.size(); ++s) {
     const Stage& stage = out->bound.graph.stages[s];
     for (size_t p = 0; p < stage.parts.size(); ++p) out->users[stage.parts[p]].emplace_back(static_cast<int>(s), static_cast<int>(p));
@@ -43,6 +44,7 @@ std::shared_ptr<const WalkModel> WithWeights(const WalkModel& model, const std::
     if (it == replaced.end()) continue;
     out->bound.weights[i] = it->second;
     out->present[i] = !it->second.view.bytes.empty();
+    out->held.push_back(it->second.Hold());
   }
   return out;
 }

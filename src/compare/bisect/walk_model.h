@@ -21,6 +21,7 @@ struct WalkModel {
   BoundGraph bound;                // of an absent weight the view is empty
   std::vector<SlotKey> slots;      // of bound.graph.weights
   std::vector<bool> present;       // likewise
+  std::vector<std::shared_ptr<const void>> held;  // weights whose bytes are computed stay there
   std::map<ValueId, std::vector<std::pair<int, int>>> users;  // stages (index, part) that hold a value, ascending
 };
 

@@ -246,12 +246,9 @@ void AddBroken(const BoundSide& a, const BoundSide& b, WeightPairs& pairs) {
       const auto slot = a.slots.slots.find(key);
       if (slot == a.slots.slots.end()) continue;
       WeightPair pair{HfName(*a.architecture, key), slot->second.tensor->name, p.tensor->name, slot->second.weight, {}, key};
-      pair.b.view = b.file->View(*p.tensor);
+      pair.b = TensorAsWeight(*b.file, *p.tensor);
       // Both as the files hold them, where they hold them alike: a part of a fused tensor tells little of the whole.
-      if (pair.name_a == pair.name_b && a.file->container() == b.file->container()) {
-        pair.a = {};
-        pair.a.view = a.file->View(*slot->second.tensor);
-      }
+      if (pair.name_a == pair.name_b && a.file->container() == b.file->container()) pair.a = TensorAsWeight(*a.file, *slot->second.tensor);
       pairs.pairs.push_back(std::move(pair));
       break;  // one fault for the tensor, whatever it holds
     }
