@@ -20,6 +20,7 @@ namespace apr {
 namespace {
 
 constexpr size_t kBufferBytes = 1 << 20, kPieceBytes = 4 << 20;
+constexpr uint64_t kWriteBehindBytes = 32 << 20;
 
 // Reads a byte of every page. Linux copies what is written with page faults disabled; where a page of a mapped file is not
 // there yet it goes on in small steps, and the new file's pages lie in memory one by one: slow to write, and a third as
@@ -117,7 +118,17 @@ void OutputFile::WriteThrough(Bytes bytes) {
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) Fail("cannot write");
     bytes = bytes.subspan(static_cast<size_t>(written));
+    WriteBehind(static_cast<uint64_t>(written));
   }
+}
+
+// Has the kernel begin to store what was written, so that the sync at the end has little left to wait for.
+void OutputFile::WriteBehind(uint64_t more) {
+  pending_ += more;
+  if (pending_ < kWriteBehindBytes) return;
+  sync_file_range(fd_, static_cast<off64_t>(begun_), static_cast<off64_t>(pending_), SYNC_FILE_RANGE_WRITE);
+  begun_ += pending_;
+  pending_ = 0;
 }
 
 void OutputFile::Write(Bytes bytes) {

@@ -38,6 +38,7 @@ class OutputFile {
  private:
   void Flush();
   void WriteThrough(Bytes bytes);
+  void WriteBehind(uint64_t more);
   [[noreturn]] void Fail(const char* doing) const;
 
   std::string path_;
@@ -45,6 +46,7 @@ class OutputFile {
   Overwrite overwrite_;
   int fd_ = -1;
   uint64_t position_ = 0;
+  uint64_t begun_ = 0, pending_ = 0;  // bytes that the kernel was told to store; bytes written since
   std::string buffer_;
 };
 

@@ -14,8 +14,8 @@
 namespace apr {
 namespace {
 
-constexpr int64_t kPieceElements = 1 << 17;
-constexpr int64_t kPiecesPerThread = 4;
+constexpr int64_t kPieceElements = 1 << 15;
+constexpr int64_t kPiecesPerThread = 16;
 
 void EncodePiece(DType dtype, const float* values, int64_t rows, int64_t cols, const float* importance, std::byte* out) {
   if (dtype == DType::kF32) std::memcpy(out, values, static_cast<size_t>(rows * cols) * sizeof(float));
@@ -63,10 +63,16 @@ void EncodeStream(const RowStream& s, const EncodeContext& context, const ByteSi
   const int64_t piece = std::clamp<int64_t>(kPieceElements / padded, 1, s.rows);
   const int64_t threads = context.pool == nullptr ? 1 : context.pool->threads();
   const int64_t batch = std::min(s.rows, piece * (threads == 1 ? 1 : threads * kPiecesPerThread));
-  std::vector<std::vector<float>> values(static_cast<size_t>(threads));
-  for (auto& buffer : values) buffer.assign(static_cast<size_t>(piece * padded), 0.0f);
+  EncodeBuffers fresh;
+  auto& [values, bytes, before] = context.buffers ? *context.buffers : fresh;
+  values.resize(std::max(values.size(), static_cast<size_t>(threads)));
+  for (auto& buffer : values) {
+    if (padded != s.cols) buffer.clear();  // what fills up a row is 0
+    buffer.resize(std::max(buffer.size(), static_cast<size_t>(piece * padded)));
+  }
   // One batch is written while the next is encoded.
-  std::vector<std::byte> bytes(static_cast<size_t>(batch * row_bytes)), before(threads > 1 && batch < s.rows ? bytes.size() : 0);
+  const bool two = threads > 1 && batch < s.rows;
+  for (std::vector<std::byte>* each : {&bytes, &before}) each->resize(std::max(each->size(), static_cast<size_t>(batch * row_bytes)));
   std::future<void> writing;
   for (int64_t first = 0; first < s.rows; first += batch) {
     const int64_t count = std::min(batch, s.rows - first);
@@ -84,7 +90,7 @@ void EncodeStream(const RowStream& s, const EncodeContext& context, const ByteSi
     }
     const Bytes encoded(bytes.data(), static_cast<size_t>(count * row_bytes));
     if (writing.valid()) writing.get();
-    if (before.empty()) {
+    if (!two) {
       sink(encoded);
       continue;
     }

@@ -53,6 +53,7 @@ DType SafetensorsType(const ExportOptions& options, DType stored) {
 std::vector<TensorToWrite> TensorsToExport(const std::shared_ptr<const Model>& model, const ExportOptions& options,
                                            const std::vector<TensorRule>& target, const ChooseType& choose, Container container) {
   EncodeContext encode = options.encode;
+  encode.buffers = std::make_shared<EncodeBuffers>();
   encode.container = container;
   return options.tensors ? options.tensors(target, choose, encode) : ExportTensors(model, target, choose, encode);
 }

@@ -16,12 +16,19 @@ namespace apr {
 // whose rows would not be whole blocks must not be chosen, except where the container pads rows.
 using ChooseType = std::function<DType(const std::string& name, const Shape& shape, DType stored)>;
 
-// How values become bytes.
+// Buffers that are kept from tensor to tensor.
+struct EncodeBuffers {
+  std::vector<std::vector<float>> values;  // of each thread
+  std::vector<std::byte> bytes, before;
+};
+
+// How values become bytes, of one tensor at a time.
 struct EncodeContext {
   std::shared_ptr<ThreadPool> pool;  // null: on the calling thread
   Container container = Container::kSafetensors;
   // Importance of the columns of matrix `matrix` (of a stack; else 0) of tensor `name`: [cols], or null.
   std::function<const float*(const std::string& name, int64_t matrix, int64_t cols)> importance;
+  std::shared_ptr<EncodeBuffers> buffers;  // null: fresh ones for each tensor
 };
 
 // The tensors that `target` names for `model`, in table order, each written when asked for.

@@ -27,6 +27,7 @@ void NoteImportance(const TypePlanRequest& request, MetaBuilder& metadata) {
 
 ExportReport QuantizeGguf(std::shared_ptr<const ModelFile> file, const TypePlan& plan, const TypePlanRequest& request, const ExportOptions& options) {
   EncodeContext encode = options.encode;
+  encode.buffers = std::make_shared<EncodeBuffers>();
   encode.container = Container::kGguf;
   encode.importance = plan.importance;
   std::vector<TensorToWrite> tensors;
