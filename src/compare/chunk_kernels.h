@@ -58,16 +58,36 @@ struct PartSums {
   double sq = 0;                // of a - b, in f64; infinite or NaN where one of them is not finite
   double max_d = 0, max_a = 0;
 };
-// count <= kChunk; the last part may be shorter.
-void SumParts(const float* a, const float* b, int count, PartSums (&out)[kParts]);
+// count <= kChunk; the last part may be shorter. The same bits under every instruction set.
+void SumParts(Isa isa, const float* a, const float* b, int count, PartSums (&out)[kParts]);
+void SumPartsAvx2(const float* a, const float* b, PartSums (&out)[kParts]);  // of kChunk elements
 
 // How the elements of a run lie in memory, at any address: halves are widened on the way, which is exact.
 enum class RunType { kF32, kF16, kBF16 };
 
-// kChunk elements. A lane adds sixteen fused products in f32, four more additions join the lanes: a sum errs by at most
+// Up to kQuickRuns runs of kChunk elements, each by itself. A lane adds sixteen fused products in f32, four more additions join the lanes: a sum errs by at most
 // 20 * 2^-24 < 1.2e-6 of the sum of its sizes, so the root mean square of a whole tensor by 6e-7 of itself, NMSE by 2.4e-6
 // of itself, the cosine by 2.4e-6 at the very most.
-using QuickKernel = QuickChunk (*)(const void* a, const void* b);
+inline constexpr int kQuickRuns = 8;
+struct QuickTile {  // QuickChunk, run by run; what is not sound means nothing
+  alignas(64) float abs[kQuickRuns], sq[kQuickRuns], aa[kQuickRuns], bb[kQuickRuns], ab[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];
+  int32_t identical[kQuickRuns], below_small[kQuickRuns], below_medium[kQuickRuns];
+  uint32_t sound = 0;  // a bit for each run
+};
+using QuickKernel = void (*)(const void* const* a, const void* const* b, int runs, QuickTile& out);
+
+// A kernel of single runs as one of several.
+template <QuickChunk (*kOne)(const void* a, const void* b)>
+void RunByRun(const void* const* a, const void* const* b, int runs, QuickTile& out) {
+  out.sound = 0;
+  for (int r = 0; r < runs; ++r) {
+    const QuickChunk chunk = kOne(a[r], b[r]);
+    out.abs[r] = chunk.abs, out.sq[r] = chunk.sq, out.aa[r] = chunk.aa, out.bb[r] = chunk.bb, out.ab[r] = chunk.ab;
+    out.max_d[r] = chunk.max_d, out.max_a[r] = chunk.max_a;
+    out.identical[r] = chunk.identical, out.below_small[r] = chunk.below_small, out.below_medium[r] = chunk.below_medium;
+    out.sound |= chunk.sound ? 1u << r : 0;
+  }
+}
 
 // At least one of the two is kF32: a quantised side comes decoded.
 QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b);

@@ -30,6 +30,10 @@ APR_INLINE float Largest(__m256 x) {
   four = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
+APR_INLINE double LargestOf(__m256d x) {
+  const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd(x, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
 APR_INLINE int Count(__m256 mask) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(mask))); }
 // The sum of lanes that are minus counts.
 APR_INLINE int CountOf(__m256i low, __m256i high) {
@@ -161,12 +165,32 @@ APR_INLINE QuickLanes AddQuick(const void* a, const void* b, int first) {
   }
   return l;
 }
-APR_INLINE float QuickTotal(__m256 low, __m256 high) {
-  const __m256 eight = _mm256_add_ps(low, high);
-  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+APR_INLINE __m256i Bits(__m256 a) { return _mm256_castps_si256(a); }
+APR_INLINE __m256 Of(__m256i a) { return _mm256_castsi256_ps(a); }
+// Lambdas would not be compiled for the instruction set.
+struct Sum {
+  APR_INLINE __m256 operator()(__m256 a, __m256 b) const { return _mm256_add_ps(a, b); }
+};
+struct SumOfInts {
+  APR_INLINE __m256 operator()(__m256 a, __m256 b) const { return Of(_mm256_add_epi32(Bits(a), Bits(b))); }
+};
+struct Most {  // of numbers that are not negative
+  APR_INLINE __m256 operator()(__m256 a, __m256 b) const { return Of(_mm256_max_epi32(Bits(a), Bits(b))); }
+};
+struct Least {
+  APR_INLINE __m256 operator()(__m256 a, __m256 b) const { return Of(_mm256_min_epi32(Bits(a), Bits(b))); }
+};
+
+// What each lane of eight runs gave becomes what each run gave: halves, quarters, then pairs joined.
+template <typename Join>
+APR_INLINE __m256 JoinLanes(const __m256 (&run)[kQuickRuns], Join join) {
+  __m256 four[4];  // of run j, and of run j + 4
+  for (int j = 0; j < 4; ++j) four[j] = join(_mm256_permute2f128_ps(run[j], run[j + 4], 0x20), _mm256_permute2f128_ps(run[j], run[j + 4], 0x31));
+  const __m256 low = join(_mm256_shuffle_ps(four[0], four[1], 0x44), _mm256_shuffle_ps(four[0], four[1], 0xEE));
+  const __m256 high = join(_mm256_shuffle_ps(four[2], four[3], 0x44), _mm256_shuffle_ps(four[2], four[3], 0xEE));
+  return join(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xDD));
 }
+
 constexpr float kSmallestF32 = 0x1p-149f;
 // How many of the differences are below `limit`: only asked for where the extremes do not say.
 template <RunType kA, RunType kB>
@@ -180,27 +204,80 @@ __attribute__((noinline)) int CountQuickly(const void* a, const void* b, float l
   return below;
 }
 
+// Lanes of up to eight runs.
+struct QuickRuns {
+  __m256 abs[kQuickRuns], sq[kQuickRuns], aa[kQuickRuns], bb[kQuickRuns], ab[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns], min_d[kQuickRuns],
+      below_small[kQuickRuns];
+
+  APR_INLINE void Set(int r, const QuickLanes& lo, const QuickLanes& hi) {
+    abs[r] = _mm256_add_ps(lo.abs, hi.abs);
+    sq[r] = _mm256_add_ps(lo.sq, hi.sq);
+    aa[r] = _mm256_add_ps(lo.aa, hi.aa);
+    bb[r] = _mm256_add_ps(lo.bb, hi.bb);
+    ab[r] = _mm256_add_ps(lo.ab, hi.ab);
+    max_d[r] = Of(_mm256_max_epi32(lo.max_d, hi.max_d));
+    max_a[r] = Of(_mm256_max_epi32(lo.max_a, hi.max_a));
+    min_d[r] = Of(_mm256_min_epi32(lo.min_d, hi.min_d));
+    below_small[r] = Of(_mm256_add_epi32(lo.below_small, hi.below_small));
+  }
+};
+
 template <RunType kA, RunType kB>
-QuickChunk CompareQuickly(const void* a, const void* b) {
-  const QuickLanes lo = AddQuick<kA, kB>(a, b, 0), hi = AddQuick<kA, kB>(a, b, 8);
-  QuickChunk out;
-  out.sq = QuickTotal(lo.sq, hi.sq);
-  out.aa = QuickTotal(lo.aa, hi.aa);
-  out.bb = QuickTotal(lo.bb, hi.bb);
-  out.sound = out.sq >= kQuickLeast && out.aa >= kQuickLeast && out.bb >= kQuickLeast && (out.sq + out.aa) + out.bb < __builtin_inff();
-  if (!out.sound) return out;
-  out.abs = QuickTotal(lo.abs, hi.abs);
-  out.ab = QuickTotal(lo.ab, hi.ab);
-  out.max_d = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_d, hi.max_d)));
-  out.max_a = Largest(_mm256_castsi256_ps(_mm256_max_epi32(lo.max_a, hi.max_a)));
-  const __m256i equal = _mm256_cmpeq_epi32(_mm256_min_epi32(lo.min_d, hi.min_d), _mm256_setzero_si256());
-  if (_mm256_movemask_epi8(equal) != 0) out.identical = CountQuickly<kA, kB>(a, b, kSmallestF32);
-  out.below_small = CountOf(lo.below_small, hi.below_small);
-  out.below_medium = out.max_d < kMediumDifference ? kChunk : CountQuickly<kA, kB>(a, b, kMediumDifference);
-  return out;
+void CompareQuickly(const void* const* a, const void* const* b, int runs, QuickTile& out) {
+  QuickRuns l;
+  for (int r = 0; r < runs; ++r) l.Set(r, AddQuick<kA, kB>(a[r], b[r], 0), AddQuick<kA, kB>(a[r], b[r], 8));
+  for (int r = runs; r < kQuickRuns; ++r) l.Set(r, QuickLanes{}, QuickLanes{});
+  const __m256 sq = JoinLanes(l.sq, Sum()), aa = JoinLanes(l.aa, Sum()), bb = JoinLanes(l.bb, Sum());
+  const __m256 max_d = JoinLanes(l.max_d, Most());
+  _mm256_store_ps(out.abs, JoinLanes(l.abs, Sum()));
+  _mm256_store_ps(out.sq, sq);
+  _mm256_store_ps(out.aa, aa);
+  _mm256_store_ps(out.bb, bb);
+  _mm256_store_ps(out.ab, JoinLanes(l.ab, Sum()));
+  _mm256_store_ps(out.max_d, max_d);
+  _mm256_store_ps(out.max_a, JoinLanes(l.max_a, Most()));
+  const __m256i none = _mm256_setzero_si256();
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_small), _mm256_sub_epi32(none, Bits(JoinLanes(l.below_small, SumOfInts()))));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_medium), _mm256_set1_epi32(kChunk));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out.identical), none);
+  const __m256 enough = _mm256_set1_ps(kQuickLeast), all = _mm256_add_ps(_mm256_add_ps(sq, aa), bb);
+  const __m256 sound = _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(sq, enough, _CMP_GE_OQ), _mm256_cmp_ps(aa, enough, _CMP_GE_OQ)),
+                                     _mm256_and_ps(_mm256_cmp_ps(bb, enough, _CMP_GE_OQ), _mm256_cmp_ps(all, _mm256_set1_ps(__builtin_inff()), _CMP_LT_OQ)));
+  out.sound = static_cast<uint32_t>(_mm256_movemask_ps(sound)) & ((1u << runs) - 1);
+  const __m256 equal = Of(_mm256_cmpeq_epi32(Bits(JoinLanes(l.min_d, Least())), none));
+  const __m256 large = _mm256_cmp_ps(max_d, _mm256_set1_ps(kMediumDifference), _CMP_GE_OQ);
+  for (uint32_t left = static_cast<uint32_t>(_mm256_movemask_ps(equal)) & out.sound; left != 0; left &= left - 1) {
+    const int r = __builtin_ctz(left);
+    out.identical[r] = CountQuickly<kA, kB>(a[r], b[r], kSmallestF32);
+  }
+  for (uint32_t left = static_cast<uint32_t>(_mm256_movemask_ps(large)) & out.sound; left != 0; left &= left - 1) {
+    const int r = __builtin_ctz(left);
+    out.below_medium[r] = CountQuickly<kA, kB>(a[r], b[r], kMediumDifference);
+  }
 }
 
 }  // namespace
+
+void SumPartsAvx2(const float* a, const float* b, PartSums (&out)[kParts]) {
+  const __m256d sign = _mm256_set1_pd(-0.0), none = _mm256_setzero_pd();
+  for (int first = 0; first < kChunk; first += kPart) {
+    __m256d sq[2] = {none, none}, max_d[2] = {none, none}, max_a[2] = {none, none};
+    for (int i = first; i < first + kPart; i += 8) {
+      for (int half = 0; half < 2; ++half) {
+        const __m256d x = Widen(a + i + 4 * half), d = _mm256_sub_pd(x, Widen(b + i + 4 * half));
+        sq[half] = _mm256_add_pd(sq[half], _mm256_mul_pd(d, d));
+        max_d[half] = _mm256_max_pd(_mm256_andnot_pd(sign, d), max_d[half]);  // NaN on the left is passed over
+        max_a[half] = _mm256_max_pd(_mm256_andnot_pd(sign, x), max_a[half]);
+      }
+    }
+    alignas(32) double lanes[8];
+    _mm256_store_pd(lanes, sq[0]);
+    _mm256_store_pd(lanes + 4, sq[1]);
+    PartSums& part = out[first / kPart];
+    part = {0, LargestOf(_mm256_max_pd(max_d[0], max_d[1])), LargestOf(_mm256_max_pd(max_a[0], max_a[1]))};
+    for (const double each : lanes) part.sq += each;
+  }
+}
 
 using enum RunType;
 const QuickKernels kQuickAvx2 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},

@@ -178,9 +178,9 @@ QuickChunk CompareQuickly(const void* a, const void* b) {
 }  // namespace
 
 using enum RunType;
-const QuickKernels kQuickAvx512 = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
-                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
-                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
+const QuickKernels kQuickAvx512 = {{{RunByRun<CompareQuickly<kF32, kF32>>, RunByRun<CompareQuickly<kF32, kF16>>, RunByRun<CompareQuickly<kF32, kBF16>>},
+                                   {RunByRun<CompareQuickly<kF16, kF32>>, nullptr, nullptr},
+                                   {RunByRun<CompareQuickly<kBF16, kF32>>, nullptr, nullptr}}};
 
 ChunkSums CompareChunkAvx512(const float* a, const float* b, int padded, float kappa) {
   return kappa == 0 ? Compare<false>(a, b, padded, kappa) : Compare<true>(a, b, padded, kappa);

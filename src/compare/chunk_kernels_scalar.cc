@@ -112,11 +112,15 @@ QuickChunk CompareQuickly(const void* left, const void* right) {
 }  // namespace
 
 using enum RunType;
-const QuickKernels kQuickScalar = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
-                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
-                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
+const QuickKernels kQuickScalar = {{{RunByRun<CompareQuickly<kF32, kF32>>, RunByRun<CompareQuickly<kF32, kF16>>, RunByRun<CompareQuickly<kF32, kBF16>>},
+                                   {RunByRun<CompareQuickly<kF16, kF32>>, nullptr, nullptr},
+                                   {RunByRun<CompareQuickly<kBF16, kF32>>, nullptr, nullptr}}};
 
-void SumParts(const float* a, const float* b, int count, PartSums (&out)[kParts]) {
+void SumParts(Isa isa, const float* a, const float* b, int count, PartSums (&out)[kParts]) {
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx2 && count == kChunk) return SumPartsAvx2(a, b, out);
+#endif
+  (void)isa;
   constexpr int kWide = 8;
   for (int first = 0; first < count; first += kPart) {
     double x[kPart] = {}, d[kPart] = {};

@@ -16,6 +16,7 @@
 #include "compare/diff_html.h"
 #include "compare/element_diff.h"
 #include "compare/stage_diff.h"
+#include "compare/storage_errors.h"
 #include "compare/storage_floor.h"
 #include "compare/structure_diff.h"
 #include "compare/test_values.h"

@@ -66,13 +66,12 @@ void AddSingly(ElementDiff& diff, std::span<const Real> a, std::span<const Real>
 }
 
 // A chunk whose elements and differences are all finite; whether its worst element is the worst of all.
-template <typename Sums>
-bool AddSums(ElementDiff& diff, const Sums& sums, int64_t count) {
-  diff.sum_abs += static_cast<double>(sums.abs);
-  diff.sum_sq += static_cast<double>(sums.sq);
-  diff.sum_aa += static_cast<double>(sums.aa);
-  diff.sum_bb += static_cast<double>(sums.bb);
-  diff.sum_ab += static_cast<double>(sums.ab);
+bool AddSums(ElementDiff& diff, const ChunkSums& sums, int64_t count) {
+  diff.sum_abs += sums.abs;
+  diff.sum_sq += sums.sq;
+  diff.sum_aa += sums.aa;
+  diff.sum_bb += sums.bb;
+  diff.sum_ab += sums.ab;
   diff.finite += count;
   diff.identical += sums.identical;
   diff.small += sums.below_small - sums.identical;
@@ -168,19 +167,57 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
   }
 }
 
-QuickComparison::QuickComparison(ElementDiff& diff, RunType a, RunType b)
-    : diff_(diff), type_a_(a), type_b_(b), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa(), a, b)) {}
+QuickComparison::QuickComparison(ElementDiff& diff, RunType a, RunType b, float& located)
+    : diff_(diff), located_(located), type_a_(a), type_b_(b), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa(), a, b)) {}
 
-ChunkStatistics QuickComparison::Add(const void* a, const void* b, size_t count, int64_t first) {
-  APR_CHECK(count <= kChunk);
-  diff_.count += static_cast<int64_t>(count);
-  const QuickChunk chunk = count == kChunk ? quick_(a, b) : QuickChunk{};
-  if (chunk.sound && !AddSums(diff_, chunk, kChunk)) return {chunk.sq, chunk.max_d, chunk.max_a, chunk.max_d};
+ChunkStatistics QuickComparison::AddExact(const void* a, const void* b, int64_t count, int64_t first) {
   alignas(64) float left[kChunk], right[kChunk];
-  const std::span<const float> x = Widened(type_a_, a, count, left), y = Widened(type_b_, b, count, right);
-  if (!chunk.sound) return AddExactly(diff_, exact_, x, y, first, 0);
-  SetWorst(diff_, chunk.max_d, x, y, first);
-  return {chunk.sq, chunk.max_d, chunk.max_a, chunk.max_d};
+  const auto n = static_cast<size_t>(count);
+  return AddExactly(diff_, exact_, Widened(type_a_, a, n, left), Widened(type_b_, b, n, right), first, 0);
+}
+
+void QuickComparison::AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first, ChunkStatistics* out) {
+  double abs = diff_.sum_abs, sq = diff_.sum_sq, aa = diff_.sum_aa, bb = diff_.sum_bb, ab = diff_.sum_ab;
+  int32_t identical = 0, small = 0, medium = 0;
+  float top = 0;
+  for (int r = 0; r < runs; ++r) {
+    abs += static_cast<double>(tile.abs[r]);
+    sq += static_cast<double>(tile.sq[r]);
+    aa += static_cast<double>(tile.aa[r]);
+    bb += static_cast<double>(tile.bb[r]);
+    ab += static_cast<double>(tile.ab[r]);
+    identical += tile.identical[r];
+    small += tile.below_small[r];
+    medium += tile.below_medium[r];
+    top = std::max(top, tile.max_d[r]);
+    out[r] = {tile.sq[r], tile.max_d[r], tile.max_a[r], tile.max_d[r]};
+  }
+  diff_.sum_abs = abs, diff_.sum_sq = sq, diff_.sum_aa = aa, diff_.sum_bb = bb, diff_.sum_ab = ab;
+  diff_.finite += int64_t{runs} * kChunk;
+  diff_.identical += identical;
+  diff_.small += small - identical;
+  diff_.medium += medium - small;
+  diff_.large += runs * kChunk - medium;
+  if (top == 0 || top < located_ || (diff_.max_index >= 0 && !(top > diff_.max_abs))) return;
+  for (int r = 0; r < runs; ++r) {
+    if (tile.max_d[r] != top) continue;
+    alignas(64) float left[kChunk], right[kChunk];
+    SetWorst(diff_, top, Widened(type_a_, a[r], kChunk, left), Widened(type_b_, b[r], kChunk, right), first + r * kChunk);
+    located_ = top;
+    return;
+  }
+}
+
+void QuickComparison::Add(const void* const* a, const void* const* b, int64_t count, int64_t first, ChunkStatistics* out) {
+  const auto runs = static_cast<int>(count / kChunk);
+  const int64_t rest = count % kChunk;
+  APR_CHECK(runs + (rest > 0) <= kQuickRuns);
+  diff_.count += count;
+  QuickTile tile;
+  if (runs > 0) quick_(a, b, runs, tile);
+  if (runs > 0 && tile.sound == (1u << runs) - 1) AddTile(a, b, tile, runs, first, out);
+  else for (int r = 0; r < runs; ++r) out[r] = AddExact(a[r], b[r], kChunk, first + r * kChunk);
+  if (rest > 0) out[runs] = AddExact(a[runs], b[runs], rest, first + runs * kChunk);
 }
 
 void MergeDiff(ElementDiff& into, const ElementDiff& next) {

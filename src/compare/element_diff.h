@@ -55,13 +55,19 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
 // in f32, as chunk_kernels.h says; maxima, places and counts are the same.
 class QuickComparison {
  public:
-  // How the elements of either side lie; one of them at least as f32.
-  QuickComparison(ElementDiff& diff, RunType a, RunType b);
-  // At most 256 elements. Runs come in index order.
-  ChunkStatistics Add(const void* a, const void* b, size_t count, int64_t first);
+  // How the elements of either side lie; one of them at least as f32. `located`: the largest difference whose place is
+  // known, of all parts of a tensor that are compared with it; places of smaller ones are not looked for.
+  QuickComparison(ElementDiff& diff, RunType a, RunType b, float& located);
+  // Runs one behind the other, in index order: at most kQuickRuns, of 256 elements each but for the last of a tensor,
+  // `count` in all.
+  void Add(const void* const* a, const void* const* b, int64_t count, int64_t first, ChunkStatistics* out);
 
  private:
+  ChunkStatistics AddExact(const void* a, const void* b, int64_t count, int64_t first);
+  void AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first, ChunkStatistics* out);
+
   ElementDiff& diff_;
+  float& located_;
   RunType type_a_, type_b_;
   ChunkKernel exact_;
   QuickKernel quick_;

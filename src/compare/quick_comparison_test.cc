@@ -2,11 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <vector>
 
 #include "base/cpu_features.h"
+#include "compare/chunk_kernels.h"
 #include "compare/element_diff.h"
 #include "compare/test_values.h"
 #include "quant/quant.h"
@@ -14,14 +16,27 @@
 namespace apr {
 namespace {
 
-ElementDiff Quickly(const std::vector<float>& a, const std::vector<float>& b) {
+ElementDiff Quickly(const void* a, RunType type_a, const void* b, RunType type_b, int64_t count) {
   ElementDiff diff;
-  QuickComparison quick(diff, RunType::kF32, RunType::kF32);
-  for (size_t i = 0; i < a.size(); i += 256) {
-    const size_t n = std::min<size_t>(256, a.size() - i);
-    quick.Add(a.data() + i, b.data() + i, n, static_cast<int64_t>(i));
+  float located = 0;
+  QuickComparison quick(diff, type_a, type_b, located);
+  const auto at = [](const void* from, RunType type, int64_t element) {
+    return static_cast<const std::byte*>(from) + element * (type == RunType::kF32 ? 4 : 2);
+  };
+  for (int64_t first = 0; first < count; first += kQuickRuns * kChunk) {
+    const void* left[kQuickRuns];
+    const void* right[kQuickRuns];
+    for (int r = 0; r < kQuickRuns; ++r) {
+      left[r] = at(a, type_a, first + r * kChunk);
+      right[r] = at(b, type_b, first + r * kChunk);
+    }
+    ChunkStatistics statistics[kQuickRuns];
+    quick.Add(left, right, std::min<int64_t>(kQuickRuns * kChunk, count - first), first, statistics);
   }
   return diff;
+}
+ElementDiff Quickly(const std::vector<float>& a, const std::vector<float>& b) {
+  return Quickly(a.data(), RunType::kF32, b.data(), RunType::kF32, static_cast<int64_t>(a.size()));
 }
 
 void ExpectSameButSums(const ElementDiff& x, const ElementDiff& y) {
@@ -99,20 +114,16 @@ struct Halves {
 };
 
 TEST(QuickComparison, HalvesReadWhereTheyLieAreTheirValues) {
-  std::vector<float> wave = Wave(256 * 4 + 100), other = wave;
+  std::vector<float> wave = Wave(256 * 20 + 100), other = wave;
   for (size_t i = 0; i < wave.size(); ++i) other[i] = std::round(wave[i] * 100) / 100;
   wave[600] = kInf;
   wave[900] = 1e-7f;  // subnormal as F16
   for (const auto& [dtype, type] : {std::pair{DType::kF16, RunType::kF16}, std::pair{DType::kBF16, RunType::kBF16}}) {
     const Halves halves(dtype, wave);
     const auto compare = [&, type = type](bool first) {
-      ElementDiff diff;
-      QuickComparison quick(diff, first ? type : RunType::kF32, first ? RunType::kF32 : type);
-      for (size_t i = 0; i < wave.size(); i += 256) {
-        const void *half = halves.bytes.data() + 1 + 2 * i, *whole = other.data() + i;
-        quick.Add(first ? half : whole, first ? whole : half, std::min<size_t>(256, wave.size() - i), static_cast<int64_t>(i));
-      }
-      return diff;
+      const auto count = static_cast<int64_t>(wave.size());
+      const std::byte* half = halves.bytes.data() + 1;
+      return first ? Quickly(half, type, other.data(), RunType::kF32, count) : Quickly(other.data(), RunType::kF32, half, type, count);
     };
     for (const bool first : {true, false}) {
       const ElementDiff expected = first ? Quickly(halves.widened, other) : Quickly(other, halves.widened);
@@ -121,6 +132,49 @@ TEST(QuickComparison, HalvesReadWhereTheyLieAreTheirValues) {
         ExpectSameButSums(one, expected);
         ExpectSameSums(one, expected, 0);
       }
+    }
+  }
+}
+
+// Parts that share what is located find the same worst element as one that has them all.
+TEST(QuickComparison, PartsShareThePlaceOfTheWorst) {
+  std::vector<float> a = Wave(256 * 40), b = a;
+  for (size_t i = 0; i < b.size(); i += 7) b[i] += 1e-4f * static_cast<float>((i * 13) % 101);
+  b[256 * 9 + 3] = a[256 * 9 + 3] + 1;
+  b[256 * 30 + 5] = a[256 * 30 + 5] + 0.5f;
+  ElementDiff merged;
+  float located = 0;
+  for (int64_t first = 0; first < 256 * 40; first += kQuickRuns * kChunk) {
+    ElementDiff part;
+    QuickComparison quick(part, RunType::kF32, RunType::kF32, located);
+    const void* left[kQuickRuns];
+    const void* right[kQuickRuns];
+    for (int r = 0; r < kQuickRuns; ++r) {
+      left[r] = a.data() + first + r * kChunk;
+      right[r] = b.data() + first + r * kChunk;
+    }
+    ChunkStatistics statistics[kQuickRuns];
+    quick.Add(left, right, kQuickRuns * kChunk, first, statistics);
+    MergeDiff(merged, part);
+  }
+  const ElementDiff all = Quickly(a, b);
+  EXPECT_EQ(all.max_index, 256 * 9 + 3);
+  ExpectSameButSums(merged, all);
+}
+
+TEST(SumParts, HasTheSameBitsEverywhere) {
+  std::vector<float> a = Wave(256), b = a;
+  for (size_t i = 0; i < b.size(); ++i) b[i] = std::round(a[i] * 50) / 50;
+  for (const float odd : {0.0f, kInf, kNan}) {
+    b[77] = odd;
+    PartSums plain[kParts], one[kParts];
+    SumParts(Isa::kScalar, a.data(), b.data(), 256, plain);
+    EXPECT_GT(plain[0].sq, 0);
+    EXPECT_EQ(std::isfinite(plain[2].sq), odd == 0) << "part 2 holds element 77";
+    for (const IsaInfo& isa : AllIsas()) {
+      if (!isa.available) continue;
+      SumParts(isa.isa, a.data(), b.data(), 256, one);
+      EXPECT_EQ(std::memcmp(one, plain, sizeof one), 0) << isa.name << " " << odd;
     }
   }
 }

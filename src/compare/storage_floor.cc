@@ -9,8 +9,8 @@
 #include <limits>
 
 #include "base/check.h"
-#include "base/error.h"
 #include "compare/chunk_kernels.h"
+#include "compare/storage_errors.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -20,10 +20,12 @@ constexpr int kSub = kPart;                      // elements that are judged tog
 constexpr int kSubs = kParts;
 constexpr int64_t kPiece = 65536;                // elements that a thread takes at a time
 constexpr int64_t kTile = 4096;                  // of them, decoded and compared before the next
+constexpr int64_t kTileElements = int64_t{kQuickRuns} * kChunk;
 constexpr int64_t kRunsAhead = 6;
 constexpr int64_t kSampleChunks = 96;
 constexpr int64_t kMostVerified = 4096;
 constexpr int64_t kMostKept = 65536;
+constexpr int64_t kLooksPerPiece = 64;           // of 256 runs: where nearly all are suspicious, a few show why
 
 // Decoding in another order of operations, or adding and taking away an offset, moves f32 values by so
 // much of the largest of a run.
@@ -103,42 +105,6 @@ double Squared(double x) { return x * x; }
 // largest of A that is a quarter, or a third where A is what was stored.
 double ClipOf(DType dtype, bool of_a) { return dtype != DType::kMXFP4 ? 0 : of_a ? 0.34 : 0.251; }
 
-using Errors = std::array<double, kChunk>;  // squared, per element
-
-// `values` (one run) after storing them as `dtype`; nullopt where a run cannot be encoded by itself.
-std::optional<std::vector<float>> Stored(DType dtype, std::span<const float> values) {
-  const auto count = static_cast<int64_t>(values.size());
-  const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{1, count});
-  if (!CanEncode(dtype) || !bytes || count % InfoOf(dtype).block_elems != 0 || dtype == DType::kAprQ8) return std::nullopt;
-  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); })) return std::nullopt;
-  try {
-    std::vector<std::byte> encoded(*bytes);
-    EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());
-    std::vector<float> decoded(values.size());
-    DecodeTensor({dtype, Shape{1, count}, encoded}, decoded);
-    return decoded;
-  } catch (const Error&) {  // beyond the range of the type's scales
-    return std::nullopt;
-  }
-}
-
-// Squared errors of storing `values` (one run) as `dtype`; the type's typical error everywhere where that cannot be tried.
-Errors StorageErrors(DType dtype, std::span<const float> values) {
-  Errors out{};
-  if (const auto decoded = Stored(dtype, values)) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const double d = static_cast<double>((*decoded)[i]) - values[i];
-      out[i] = d * d;
-    }
-    return out;
-  }
-  double square = 0;
-  for (const float v : values) square += static_cast<double>(v) * v;
-  const double typical = TypicalRelativeError(dtype);
-  std::fill(out.begin(), out.end(), typical * typical * square / static_cast<double>(std::max<size_t>(values.size(), 1)));
-  return out;
-}
-
 // One run looked at closely.
 struct Closely {
   double actual = 0, expected = 0;  // sums of squares
@@ -211,58 +177,90 @@ class StorageJudge {
   struct Buffers {
     std::vector<float> a, b;
     std::vector<ChunkStatistics> statistics;
+    float located = 0;  // see QuickComparison
   };
 
-  void Note(int64_t chunk, const ChunkStatistics& s, Piece& out) const {
+  // Whether the run has to be looked at.
+  bool Note(int64_t count, const ChunkStatistics& s, Piece& out) const {
     if (std::isfinite(s.max_a)) out.max_a = std::max(out.max_a, s.max_a);
     out.variance += static_cast<double>(s.sq) * s.max_a * s.max_a;
-    if (IsSuspicious(s, CountOf(chunk))) out.suspects.push_back({chunk, s});
+    return IsSuspicious(s, count);
   }
 
   // Rows [begin, end), so few at a time that both sides' elements stay in the caches next to the processor.
   void ComparePiece(int64_t begin, int64_t end, Buffers& buffers, Piece& out) const {
-    if (!spec_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, out);
-    QuickComparison quick(out.diff, RunType::kF32, RunType::kF32);
+    if (!spec_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, buffers.located, out);
+    QuickComparison quick(out.diff, RunType::kF32, RunType::kF32, buffers.located);
     const int64_t step = RowsPerPiece(a_.cols, kTile);
     for (int64_t row = begin; row < end; row += step) {
-      const int64_t rows = std::min(step, end - row), first = row * a_.cols, chunk = first / kChunk;
+      const int64_t rows = std::min(step, end - row), first = row * a_.cols;
       const std::span<const float> x = Rows(a_, row, rows, buffers.a), y = Rows(b_, row, rows, buffers.b);
-      const auto chunks = static_cast<int64_t>((x.size() + kChunk - 1) / kChunk);
+      const auto count = static_cast<int64_t>(x.size()), chunks = (count + kChunk - 1) / kChunk;
       buffers.statistics.resize(static_cast<size_t>(chunks));
       if (spec_.plain) AccumulateChunks(out.diff, x, y, first, static_cast<float>(spec_.kappa), buffers.statistics.data());
+      else AddTiles(quick, x.data(), y.data(), count, first, buffers.statistics.data());
       for (int64_t c = 0; c < chunks; ++c) {
-        ChunkStatistics& s = buffers.statistics[static_cast<size_t>(c)];
-        const auto at = static_cast<size_t>(c) * kChunk, n = std::min<size_t>(kChunk, x.size() - at);
-        if (!spec_.plain) s = quick.Add(x.data() + at, y.data() + at, n, first + c * kChunk);
-        Note(chunk + c, s, out);
+        const ChunkStatistics& s = buffers.statistics[static_cast<size_t>(c)];
+        if (Note(std::min<int64_t>(kChunk, count - c * kChunk), s, out)) out.suspects.push_back({first / kChunk + c, s});
       }
     }
   }
 
-  // Elements [begin, end) in runs that go from storage through decoding to sums without leaving the first cache.
-  void CompareRuns(int64_t begin, int64_t end, Piece& out) const {
-    alignas(64) float x[kChunk], y[kChunk];
-    const RunType type_a = a_.runs->plain.value_or(RunType::kF32);
-    const RunType type_b = type_a == RunType::kF32 ? b_.runs->plain.value_or(RunType::kF32) : RunType::kF32;
-    QuickComparison quick(out.diff, type_a, type_b);
-    for (int64_t first = begin; first < end; first += kChunk) {
-      const auto n = static_cast<size_t>(std::min<int64_t>(kChunk, end - first));
-      const int64_t chunk = first / kChunk;
-      const void* left = ReadRun(*a_.runs, type_a, chunk, n, x);
-      const void* right = ReadRun(*b_.runs, type_b, chunk, n, y);
-      Note(chunk, quick.Add(left, right, n, first), out);
+  static void AddTiles(QuickComparison& quick, const float* x, const float* y, int64_t count, int64_t first, ChunkStatistics* statistics) {
+    const void* left[kQuickRuns];
+    const void* right[kQuickRuns];
+    for (int64_t at = 0; at < count; at += kTileElements) {
+      for (int64_t r = 0; r < kQuickRuns; ++r) {
+        left[r] = x + at + r * kChunk;
+        right[r] = y + at + r * kChunk;
+      }
+      quick.Add(left, right, std::min(kTileElements, count - at), first + at, statistics + at / kChunk);
     }
   }
 
+  // Elements [begin, end) in tiles that go from storage through decoding to sums without leaving the first cache.
+  void CompareRuns(int64_t begin, int64_t end, float& located, Piece& out) const {
+    alignas(64) float x[kQuickRuns][kChunk], y[kQuickRuns][kChunk];
+    const void* left[kQuickRuns];
+    const void* right[kQuickRuns];
+    ChunkStatistics statistics[kQuickRuns];
+    const RunType type_a = a_.runs->plain.value_or(RunType::kF32);
+    const RunType type_b = type_a == RunType::kF32 ? b_.runs->plain.value_or(RunType::kF32) : RunType::kF32;
+    QuickComparison quick(out.diff, type_a, type_b, located);
+    int64_t looks = kLooksPerPiece;
+    for (int64_t first = begin; first < end; first += kTileElements) {
+      const int64_t count = std::min(kTileElements, end - first);
+      for (int64_t r = 0; r * kChunk < count; ++r) {
+        const int64_t n = std::min<int64_t>(kChunk, count - r * kChunk), chunk = first / kChunk + r;
+        left[r] = ReadRun(*a_.runs, type_a, chunk, n, x[r]);
+        right[r] = ReadRun(*b_.runs, type_b, chunk, n, y[r]);
+      }
+      quick.Add(left, right, count, first, statistics);
+      for (int64_t r = 0; r * kChunk < count; ++r) {
+        const int64_t n = std::min<int64_t>(kChunk, count - r * kChunk);
+        if (!Note(n, statistics[r], out)) continue;
+        if (--looks >= 0 && IsHarmless(AsFloats(*a_.runs, type_a, left[r], n, x[r]), AsFloats(*b_.runs, type_b, right[r], n, y[r]))) continue;
+        out.suspects.push_back({first / kChunk + r, statistics[r]});
+      }
+    }
+  }
+
+  // What ReadRun gave, as f32.
+  static std::span<const float> AsFloats(const PackedRuns& runs, RunType type, const void* run, int64_t count, float* buffer) {
+    if (type == RunType::kF32) return {static_cast<const float*>(run), static_cast<size_t>(count)};
+    runs.decode(static_cast<const std::byte*>(run), count, buffer);
+    return {buffer, static_cast<size_t>(count)};
+  }
+
   // A run as elements of `type`. Asks memory for a later one meanwhile: decoding and sums leave it idle.
-  const void* ReadRun(const PackedRuns& runs, RunType type, int64_t chunk, size_t count, float* out) const {
+  const void* ReadRun(const PackedRuns& runs, RunType type, int64_t chunk, int64_t count, float* out) const {
     constexpr int64_t kLine = 64;
     if (chunk + kRunsAhead < out_.chunks) {
       const std::byte* later = runs.At(chunk + kRunsAhead);
       for (int64_t at = 0; at < runs.run_bytes; at += kLine) __builtin_prefetch(later + at);
     }
     if (runs.plain == type) return runs.At(chunk);
-    runs.decode(runs.At(chunk), static_cast<int64_t>(count), out);
+    runs.decode(runs.At(chunk), count, out);
     return out;
   }
 
@@ -307,7 +305,7 @@ class StorageJudge {
   // Of a run of x.size() elements.
   Parts PartsOf(std::span<const float> x, std::span<const float> y) const {
     PartSums sums[kSubs];
-    SumParts(x.data(), y.data(), static_cast<int>(x.size()), sums);
+    SumParts(ActiveIsa(), x.data(), y.data(), static_cast<int>(x.size()), sums);
     Parts out;
     for (size_t first = 0; first < x.size(); first += kSub) {
       const PartSums& sum = sums[first / kSub];
@@ -328,53 +326,102 @@ class StorageJudge {
     });
   }
 
-  std::span<const float> ReadChunk(const WeightValues& side, int64_t chunk, float* buffer) const {
-    const auto count = static_cast<size_t>(CountOf(chunk));
-    if (side.plain != nullptr) return {side.plain + chunk * kChunk, count};
-    if (side.runs) {
-      side.runs->decode(side.runs->At(chunk), static_cast<int64_t>(count), buffer);
+  static void ReadChunk(const WeightValues& side, int64_t chunk, int64_t count, float* out) {
+    if (side.plain != nullptr) {
+      std::copy_n(side.plain + chunk * kChunk, count, out);
+    } else if (side.runs) {
+      side.runs->decode(side.runs->At(chunk), count, out);
     } else {
-      const std::vector<float> values = side.Range(chunk * kChunk, static_cast<int64_t>(count));
-      std::copy(values.begin(), values.end(), buffer);
+      const std::vector<float> values = side.Range(chunk * kChunk, count);
+      std::copy(values.begin(), values.end(), out);
     }
-    return {buffer, count};
   }
 
-  // Squared errors of storing the values of a run as the side does.
-  Errors ErrorsOf(const WeightValues& side, int64_t chunk, std::span<const float> values) const {
-    if (!side.grid) return StorageErrors(side.dtype, values);
-    const int64_t first = chunk * kChunk, count = CountOf(chunk), top = first / side.cols, end = (first + count + side.cols - 1) / side.cols;
+  // One run of both sides. NaN and infinities have no storage error: in `sound_a` and `sound_b` they are equal numbers.
+  struct Sample {
+    int64_t chunk = 0, count = 0;
+    std::array<float, kChunk> a, b, sound_a, sound_b;
+    Errors of_a, of_b;  // of storing the other side's values as this side does
+
+    std::span<const float> Part(const std::array<float, kChunk>& values) const { return {values.data(), static_cast<size_t>(count)}; }
+  };
+
+  void ReadChunks(int64_t chunk, Sample& out) const {
+    out.chunk = chunk;
+    out.count = CountOf(chunk);
+    ReadChunk(a_, chunk, out.count, out.a.data());
+    ReadChunk(b_, chunk, out.count, out.b.data());
+    out.sound_a = out.a;
+    out.sound_b = out.b;
+    for (size_t i = 0; i < static_cast<size_t>(out.count); ++i) {
+      if (std::isfinite(out.a[i]) && std::isfinite(out.b[i])) continue;
+      out.sound_a[i] = std::isfinite(out.a[i]) ? out.a[i] : 0.0f;
+      out.sound_b[i] = out.sound_a[i];
+    }
+  }
+
+  // A grid says how far apart its values lie.
+  Errors GridErrors(const WeightValues& side, const Sample& run) const {
+    const int64_t first = run.chunk * kChunk, top = first / side.cols, end = (first + run.count + side.cols - 1) / side.cols;
     std::vector<float> steps(static_cast<size_t>((end - top) * side.cols));
     side.grid->steps(top, end - top, steps.data());
     Errors out{};
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; i < run.count; ++i) {
       out[static_cast<size_t>(i)] = Squared(side.grid->freedom * static_cast<double>(steps[static_cast<size_t>(first - top * side.cols + i)])) / 12;
     }
     return out;
   }
 
-  // Actual against expected, in parts of 32 elements.
-  Closely Look(int64_t chunk, bool only_bad) const {
-    const int64_t count = CountOf(chunk);
-    alignas(64) float left[kChunk], right[kChunk];
-    const std::span<const float> x = ReadChunk(a_, chunk, left), y = ReadChunk(b_, chunk, right);
-    Closely out;
-    if (only_bad && IsHarmless(x, y)) return out;
-    std::vector<float> sound_x(x.begin(), x.end()), sound_y(y.begin(), y.end());  // NaN and infinities have no storage error
-    for (size_t i = 0; i < x.size(); ++i) {
-      if (std::isfinite(x[i]) && std::isfinite(y[i])) continue;
-      sound_x[i] = std::isfinite(x[i]) ? x[i] : 0.0f;
-      sound_y[i] = sound_x[i];
+  void FillErrors(std::span<Sample> runs) const {
+    std::vector<std::span<const float>> values;
+    for (const bool of_a : {true, false}) {
+      const WeightValues& side = of_a ? a_ : b_;
+      values.clear();
+      for (const Sample& run : runs) values.push_back(run.Part(of_a ? run.sound_b : run.sound_a));
+      std::vector<Errors> errors = side.grid ? std::vector<Errors>() : StorageErrors(side.dtype, values);
+      for (size_t i = 0; i < runs.size(); ++i) (of_a ? runs[i].of_a : runs[i].of_b) = side.grid ? GridErrors(side, runs[i]) : errors[i];
     }
-    const Errors of_b = ErrorsOf(b_, chunk, sound_x), of_a = ErrorsOf(a_, chunk, sound_y);
+  }
+
+  // The runs of the chunks, a few at a time: encoders are faster with many blocks. `only_bad`: of one that is harmless, nothing.
+  std::vector<Closely> LookAt(const std::vector<int64_t>& chunks, bool only_bad) const {
+    constexpr int64_t kTogether = 16;
+    std::vector<Closely> out(chunks.size());
+    pool_.ParallelFor(static_cast<int64_t>(chunks.size()), kTogether, [&](int64_t begin, int64_t end, int) {
+      std::vector<Sample> runs(static_cast<size_t>(std::min(kTogether, end - begin)));
+      std::vector<size_t> places;
+      const auto look = [&] {
+        const std::span<Sample> read = std::span(runs).first(places.size());
+        FillErrors(read);
+        for (size_t i = 0; i < read.size(); ++i) out[places[i]] = Look(read[i]);
+        places.clear();
+      };
+      for (int64_t i = begin; i < end; ++i) {
+        Sample& run = runs[places.size()];
+        ReadChunks(chunks[static_cast<size_t>(i)], run);
+        if (only_bad && IsHarmless(run.Part(run.a), run.Part(run.b))) continue;
+        places.push_back(static_cast<size_t>(i));
+        if (places.size() == runs.size()) look();
+      }
+      look();
+    });
+    return out;
+  }
+
+  // Actual against expected, in parts of 32 elements.
+  Closely Look(const Sample& run) const {
+    const int64_t count = run.count;
+    const Errors& of_a = run.of_a;
+    const Errors& of_b = run.of_b;
+    Closely out;
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
       out.expected += of_a[at] + of_b[at];
       const double grid = b_.grid ? of_b[at] : a_.grid ? of_a[at] : 0;
-      if (grid > 0) out.steps_off += (static_cast<double>(sound_y[at]) - sound_x[at]) * freedom_ / std::sqrt(12 * grid);
+      if (grid > 0) out.steps_off += (static_cast<double>(run.sound_b[at]) - run.sound_a[at]) * freedom_ / std::sqrt(12 * grid);
     }
     double floor_sum = 0;
-    Parts parts = PartsOf(x, y);
+    Parts parts = PartsOf(run.Part(run.a), run.Part(run.b));
     const double whole = out.expected / static_cast<double>(count);
     for (int sub = 0; sub < kSubs && sub * kSub < count; ++sub) {
       const int64_t end = std::min<int64_t>(count, (sub + 1) * kSub);
@@ -384,7 +431,7 @@ class StorageJudge {
         const auto at = static_cast<size_t>(i);
         expected += of_a[at] + of_b[at];
         if (a_.grid || b_.grid) part.reach = std::max(part.reach, 0.51 * freedom_ * std::sqrt(12 * (of_a[at] + of_b[at])));
-        square += static_cast<double>(sound_x[at]) * sound_x[at];
+        square += static_cast<double>(run.sound_a[at]) * run.sound_a[at];
       }
       // The grids of two quantised types may coincide where neither holds the original.
       if (both_quantised_) expected = std::max(expected, independent_ * square);
@@ -413,10 +460,9 @@ class StorageJudge {
     // Where nearly everything is suspicious, a part of it shows why.
     const auto step = static_cast<int64_t>(suspects_.size()) / kMostVerified + 1;
     const int64_t verified = (static_cast<int64_t>(suspects_.size()) + step - 1) / step;
-    std::vector<Closely> looked(static_cast<size_t>(verified));
-    pool_.ParallelFor(verified, 8, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(suspects_[static_cast<size_t>(i * step)].chunk, true);
-    });
+    std::vector<int64_t> chunks;
+    for (int64_t i = 0; i < verified; ++i) chunks.push_back(suspects_[static_cast<size_t>(i * step)].chunk);
+    const std::vector<Closely> looked = LookAt(chunks, true);
     for (int64_t i = 0; i < verified; ++i) {
       if (!looked[static_cast<size_t>(i)].bad) continue;
       for (int64_t j = i * step; j < std::min<int64_t>((i + 1) * step, static_cast<int64_t>(suspects_.size())); ++j) {
@@ -440,10 +486,7 @@ class StorageJudge {
     }
     const bool all_bad = sample.empty();
     for (int64_t c = 0; all_bad && c < out_.chunks; c += step) sample.push_back(c);
-    std::vector<Closely> looked(sample.size());
-    pool_.ParallelFor(static_cast<int64_t>(sample.size()), 8, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) looked[static_cast<size_t>(i)] = Look(sample[static_cast<size_t>(i)], false);
-    });
+    const std::vector<Closely> looked = LookAt(sample, false);
     double actual = 0, expected = 0, rounding = 0, steps_off = 0;
     for (size_t i = 0; i < sample.size(); ++i) {
       steps_off += looked[i].steps_off;
@@ -469,7 +512,7 @@ class StorageJudge {
       double dot = 0, square = 0;
       for (int64_t c = 0; c < out_.chunks; c += std::max<int64_t>(1, out_.chunks / kSampleChunks)) {
         const std::vector<float> x = from->Range(c * kChunk, CountOf(c));
-        const auto y = Stored(to->dtype, x);
+        const auto y = StoredAs(to->dtype, x);
         for (size_t i = 0; y && i < x.size(); ++i) {
           dot += (static_cast<double>((*y)[i]) - x[i]) * x[i];
           square += static_cast<double>(x[i]) * x[i];
@@ -520,19 +563,6 @@ StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, Thre
 std::string TypesText(const WeightRef& a, const WeightRef& b) {
   const auto stored = [](const WeightRef& w) { return w.grid ? w.grid->name : std::string(NameOf(w.view.dtype)); };
   return stored(a) == stored(b) ? stored(a) : fmt::format("{} against {}", stored(a), stored(b));
-}
-
-double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
-  double sum = 0;
-  const auto row = static_cast<size_t>(cols);
-  for (size_t first = 0; first + row <= values.size(); first += row) {
-    for (size_t at = 0; at < row; at += kChunk) {
-      const size_t count = std::min<size_t>(kChunk, row - at);
-      const Errors errors = StorageErrors(dtype, values.subspan(first + at, count));
-      for (size_t i = 0; i < count; ++i) sum += errors[i];
-    }
-  }
-  return std::sqrt(sum / static_cast<double>(std::max<size_t>(values.size(), 1)));
 }
 
 std::optional<PlainError> PlainErrorOf(DType dtype) {

@@ -46,10 +46,6 @@ StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, Thre
 // How the two are stored: "Q4_K", "F32 against GPTQ int4".
 std::string TypesText(const WeightRef& a, const WeightRef& b);
 
-// Root mean square error that storing `values` (rows of `cols`) as `dtype` causes, found by doing it with this
-// project's encoder, or from the type's typical error where there is none.
-double StorageError(DType dtype, std::span<const float> values, int64_t cols);
-
 // Largest relative rounding error of a plain float type (twice the unit roundoff: truncation is a
 // conversion too); 0 for f32 and wider; nullopt for quantised types.
 struct PlainError {

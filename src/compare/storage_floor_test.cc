@@ -1,5 +1,6 @@
 // The figures of the storage floor against what they are defined as: the spacing of numbers of each type, the error that
 // encoding makes, the mean over runs. Which pairs are explained: weight_search_test.cc.
+#include "compare/storage_errors.h"
 #include "compare/storage_floor.h"
 
 #include <gtest/gtest.h>

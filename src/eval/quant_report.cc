@@ -8,7 +8,7 @@
 #include <map>
 
 #include "base/error.h"
-#include "compare/storage_floor.h"
+#include "compare/storage_errors.h"
 #include "base/json.h"
 #include "op/context.h"
 #include "quant/quant.h"

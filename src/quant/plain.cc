@@ -77,10 +77,6 @@ void EncodeF32(const float* x, int64_t cols, const float* /*weights*/, std::byte
   if (cols > 0) std::memcpy(out, x, static_cast<size_t>(cols) * sizeof(float));
 }
 
-void EncodeF16(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
-  for (int64_t i = 0; i < cols; ++i) StoreLe(out + 2 * i, F32ToF16(x[i]));
-}
-
 void EncodeBF16(const float* x, int64_t cols, const float* /*weights*/, std::byte* out) {
   for (int64_t i = 0; i < cols; ++i) StoreLe(out + 2 * i, F32ToBf16(x[i]));
 }

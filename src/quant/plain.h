@@ -34,7 +34,6 @@ void DecodeBool(const std::byte* row, int64_t cols, float* out);
 // Nearest even; NaN stays NaN; F16 overflows to infinity (IEEE 754).
 void EncodeF64(const float* x, int64_t cols, const float* weights, std::byte* out);
 void EncodeF32(const float* x, int64_t cols, const float* weights, std::byte* out);
-void EncodeF16(const float* x, int64_t cols, const float* weights, std::byte* out);
 void EncodeBF16(const float* x, int64_t cols, const float* weights, std::byte* out);
 
 }  // namespace apr

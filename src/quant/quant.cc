@@ -53,7 +53,7 @@ void RuleOrSearch(const float* x, int64_t cols, const float* importance, std::by
 constexpr Codec kCodecs[] = {
     {DType::kF64, DecodeF64, EncodeF64},
     {DType::kF32, DecodeF32, EncodeF32},
-    {DType::kF16, DecodeF16, EncodeF16},
+    {DType::kF16, DecodeF16, Searching<&SearchEncoders::f16>},
     {DType::kBF16, DecodeBF16, EncodeBF16},
     {DType::kF8E4M3, DecodeF8E4M3},
     {DType::kF8E5M2, DecodeF8E5M2},

@@ -9,7 +9,7 @@ namespace apr {
 
 struct SearchEncoders {
   RowEncoder q4_0, q4_1, q5_0, q5_1;  // only with weights
-  RowEncoder q8_0;                    // by its rule
+  RowEncoder q8_0, f16;               // by their rules
   RowEncoder q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs;
 };
 

@@ -35,6 +35,7 @@ const SearchEncoders kAvx2Search{
     avx2::EncodeQ5_0,
     avx2::EncodeQ5_1,
     avx2::EncodeQ8_0,
+    avx2::EncodeF16,
     avx2::EncodeQ2_K,
     avx2::EncodeQ3_K,
     avx2::EncodeQ4_K,

@@ -35,6 +35,7 @@ const SearchEncoders kAvx512Search{
     avx512::EncodeQ5_0,
     avx512::EncodeQ5_1,
     avx512::EncodeQ8_0,
+    avx512::EncodeF16,
     avx512::EncodeQ2_K,
     avx512::EncodeQ3_K,
     avx512::EncodeQ4_K,

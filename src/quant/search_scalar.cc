@@ -30,6 +30,7 @@ const SearchEncoders kScalarSearch{
     scalar::EncodeQ5_0,
     scalar::EncodeQ5_1,
     scalar::EncodeQ8_0,
+    scalar::EncodeF16,
     scalar::EncodeQ2_K,
     scalar::EncodeQ3_K,
     scalar::EncodeQ4_K,

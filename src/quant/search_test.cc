@@ -3,13 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "base/float16.h"
 #include "quant/quant.h"
 #include "quant/search.h"
 #include "quant/search_params.h"
@@ -154,6 +157,24 @@ TEST(Search, NearestLevelIsNearest) {
       if (is_level) best = std::min(best, std::fabs(level - v));
     }
     EXPECT_EQ(std::fabs(found - v), best) << v;
+  }
+}
+
+// Bits of every kind, among them NaN, infinities, subnormal numbers and ties; lengths that end inside a vector.
+TEST(EncodeF16, EveryInstructionSetRoundsAsF32ToF16) {
+  std::vector<float> x;
+  for (uint32_t high = 0; high < 0x10000; ++high) {
+    for (const uint32_t low : {0x0000u, 0x0FFFu, 0x1000u, 0x1001u, 0xF000u, 0xFFFFu}) x.push_back(std::bit_cast<float>(high << 16 | low));
+  }
+  for (const IsaInfo& isa : AllIsas()) {
+    if (!isa.available) continue;
+    for (const size_t count : {x.size(), x.size() - 7}) {
+      std::vector<std::byte> out(2 * count);
+      SearchEncodersFor(isa.isa).f16(x.data(), static_cast<int64_t>(count), nullptr, out.data());
+      size_t wrong = 0;
+      for (size_t k = 0; k < count; ++k) wrong += LoadLe<uint16_t>(out.data() + 2 * k) != F32ToF16(x[k]);
+      EXPECT_EQ(wrong, 0u) << isa.name;
+    }
   }
 }
 

@@ -1,0 +1,86 @@
+// See storage_errors.h.
+#include "compare/storage_errors.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "quant/apr_native.h"
+#include "quant/quant.h"
+
+namespace apr {
+namespace {
+
+Errors Squares(std::span<const float> values, std::span<const float> stored) {
+  Errors out{};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double d = static_cast<double>(stored[i]) - values[i];
+    out[i] = d * d;
+  }
+  return out;
+}
+
+Errors TypicalErrors(DType dtype, std::span<const float> values) {
+  double square = 0;
+  for (const float v : values) square += static_cast<double>(v) * v;
+  const double typical = TypicalRelativeError(dtype);
+  Errors out;
+  out.fill(typical * typical * square / static_cast<double>(std::max<size_t>(values.size(), 1)));
+  return out;
+}
+
+// Blocks do not depend on each other: whole runs may share a row.
+bool MayShareRow(DType dtype, std::span<const std::span<const float>> runs) {
+  return !IsAprNative(dtype) && kChunk % InfoOf(dtype).block_elems == 0 && std::ranges::all_of(runs, [](const auto& run) { return run.size() == kChunk; });
+}
+
+}  // namespace
+
+std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> values) {
+  const auto count = static_cast<int64_t>(values.size());
+  const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{1, count});
+  if (!CanEncode(dtype) || !bytes || count % InfoOf(dtype).block_elems != 0 || dtype == DType::kAprQ8) return std::nullopt;
+  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); })) return std::nullopt;
+  try {
+    std::vector<std::byte> encoded(*bytes);
+    EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());
+    std::vector<float> decoded(values.size());
+    DecodeTensor({dtype, Shape{1, count}, encoded}, decoded);
+    return decoded;
+  } catch (const Error&) {  // beyond the range of the type's scales
+    return std::nullopt;
+  }
+}
+
+std::vector<Errors> StorageErrors(DType dtype, std::span<const std::span<const float>> runs) {
+  std::vector<Errors> out;
+  if (runs.size() > 1 && MayShareRow(dtype, runs)) {
+    std::vector<float> row;
+    for (const auto& run : runs) row.insert(row.end(), run.begin(), run.end());
+    if (const auto stored = StoredAs(dtype, row)) {
+      for (size_t i = 0; i < runs.size(); ++i) out.push_back(Squares(runs[i], std::span(*stored).subspan(i * kChunk, kChunk)));
+      return out;
+    }
+  }
+  for (const auto& run : runs) {
+    const auto stored = StoredAs(dtype, run);
+    out.push_back(stored ? Squares(run, *stored) : TypicalErrors(dtype, run));
+  }
+  return out;
+}
+
+double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
+  std::vector<std::span<const float>> runs;
+  const auto row = static_cast<size_t>(cols);
+  for (size_t first = 0; first + row <= values.size(); first += row) {
+    for (size_t at = 0; at < row; at += kChunk) runs.push_back(values.subspan(first + at, std::min<size_t>(kChunk, row - at)));
+  }
+  double sum = 0;
+  const std::vector<Errors> errors = StorageErrors(dtype, runs);
+  for (size_t r = 0; r < runs.size(); ++r) {
+    for (size_t i = 0; i < runs[r].size(); ++i) sum += errors[r][i];
+  }
+  return std::sqrt(sum / static_cast<double>(std::max<size_t>(values.size(), 1)));
+}
+
+}  // namespace apr

@@ -1,0 +1,27 @@
+// What storing values as a type does to them, found by doing it with this project's encoders.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "compare/chunk_kernels.h"
+#include "tensor/dtype.h"
+
+namespace apr {
+
+using Errors = std::array<double, kChunk>;  // squared, per element of a run
+
+// `values` after storing them as `dtype`, as one row; nullopt where they cannot be encoded by themselves.
+std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> values);
+
+// Of each run (at most kChunk elements): the squared errors of storing it as `dtype`; the type's typical error everywhere
+// where that cannot be tried.
+std::vector<Errors> StorageErrors(DType dtype, std::span<const std::span<const float>> runs);
+
+// Root mean square error that storing `values` (rows of `cols`) as `dtype` causes.
+double StorageError(DType dtype, std::span<const float> values, int64_t cols);
+
+}  // namespace apr
