@@ -1,6 +1,8 @@
 // PairWeights of weight_diff.h.
 #include <algorithm>
 #include <map>
+#include <memory>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -51,6 +53,46 @@ void AddTiedHead(SlotTable& table, const SlotTable& other) {
   if (table.slots.count(head) > 0 || other.slots.count(head) == 0 || source == table.slots.end()) return;
   table.slots[head] = source->second;
 }
+
+// Factors of rotary frequencies that one side stores (GGUF) and that follow from the other's configuration are nothing
+// that either lacks. Where they do not follow, what the configuration says is compared with them.
+void MeetRopeFactors(Side& stored, Side& other, std::vector<std::unique_ptr<const TensorInfo>>& made) {
+  for (const Slot slot : {Slot::kRopeFactors, Slot::kRopeFactorsShort, Slot::kRopeFactorsLong}) {
+    const SlotKey key{slot, -1, -1};
+    const auto it = stored.slots.slots.find(key);
+    if (it == stored.slots.slots.end() || other.slots.slots.count(key) > 0 || other.config.ropes.empty()) continue;
+    const std::vector<double> rule = RopeFactorsOf(other.config.ropes[0].table, slot);
+    if (rule.empty()) continue;
+    if (SameRopeFactors(rule, ReadSlot(it->second.weight))) {
+      stored.slots.slots.erase(it);
+      continue;
+    }
+    const Shape shape{static_cast<int64_t>(rule.size())};
+    auto tensor = std::make_shared<Tensor>(DType::kF32, shape);
+    std::transform(rule.begin(), rule.end(), tensor->f32().begin(), [](double v) { return static_cast<float>(v); });
+    made.push_back(std::make_unique<const TensorInfo>(TensorInfo{.name = "rope_scaling of the configuration", .dtype = DType::kF32, .shape = shape}));
+    other.slots.slots[key] = {{.view = tensor->view(), .owned = tensor}, made.back().get(), {}, nullptr};
+  }
+}
+
+// Tables of formats give a tensor's name to several slots where models of one family differ in what stands there: a slot
+// that the other side lacks is nothing missing if its tensor has its counterpart as another one.
+class PairedTensors {
+ public:
+  PairedTensors(const SlotTable& table, const SlotTable& other) {
+    for (const auto& [key, slot] : table.slots) {
+      if (other.slots.count(key) > 0) rules_[slot.tensor].insert(slot.rule);
+    }
+  }
+  // Not by the same rule: that one takes a fused tensor apart.
+  bool ByAnotherRule(const BoundSlot& slot) const {
+    const auto it = rules_.find(slot.tensor);
+    return it != rules_.end() && it->second.count(slot.rule) == 0;
+  }
+
+ private:
+  std::map<const TensorInfo*, std::set<const TensorRule*>> rules_;
+};
 
 // The Hugging Face name that a Llama-shaped GGUF name stands for, or the name itself.
 std::string CanonicalName(const std::string& name) {
@@ -106,17 +148,18 @@ void PairSlots(const Architecture& architecture, const ModelConfig& config, Slot
   out.config = config;
   AddTiedHead(a, b);
   AddTiedHead(b, a);
+  const PairedTensors paired_a(a, b), paired_b(b, a);
   for (const auto& [key, slot] : a.slots) {
     const std::string name = HfName(architecture, key);
     const auto other = b.slots.find(key);
     if (other == b.slots.end()) {
-      out.only_a.push_back(name);
+      if (!paired_a.ByAnotherRule(slot)) out.only_a.push_back(name);
       continue;
     }
     out.pairs.push_back({name, slot.tensor->name, other->second.tensor->name, slot.weight, other->second.weight, key});
   }
   for (const auto& [key, slot] : b.slots) {
-    if (a.slots.count(key) == 0) out.only_b.push_back(HfName(architecture, key));
+    if (a.slots.count(key) == 0 && !paired_b.ByAnotherRule(slot)) out.only_b.push_back(HfName(architecture, key));
   }
   // Tensors that no table names may still meet by name.
   for (const std::string& name : a.unclaimed) {
@@ -133,8 +176,14 @@ WeightPairs PairWeights(std::shared_ptr<const ModelFile> a, std::shared_ptr<cons
   WeightPairs out;
   out.file_a = side_a.file;
   out.file_b = side_b.file;
-  if (SameFamily(side_a, side_b)) PairSlots(*side_a.architecture, side_a.config, std::move(side_a.slots), std::move(side_b.slots), out);
-  else PairByNames(side_a, side_b, out);
+  std::vector<std::unique_ptr<const TensorInfo>> made;
+  if (SameFamily(side_a, side_b)) {
+    MeetRopeFactors(side_a, side_b, made);
+    MeetRopeFactors(side_b, side_a, made);
+    PairSlots(*side_a.architecture, side_a.config, std::move(side_a.slots), std::move(side_b.slots), out);
+  } else {
+    PairByNames(side_a, side_b, out);
+  }
   std::sort(out.pairs.begin(), out.pairs.end(), [](const WeightPair& x, const WeightPair& y) { return x.name < y.name; });
   std::sort(out.only_a.begin(), out.only_a.end());
   std::sort(out.only_b.begin(), out.only_b.end());

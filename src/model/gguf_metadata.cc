@@ -192,13 +192,7 @@ class Describer {
   // Llama 3's rule has no key: GGUF keeps the divisors that follow from it.
   void FrequencyFactors(const RopeTableAttributes& t) {
     if (!IsIn("llama|granite", arch_.gguf)) return;
-    RopeTableAttributes plain = t;
-    plain.scaling = "none";
-    const std::vector<double> unscaled = InverseFrequencies(plain, 1);
-    const std::vector<double> scaled = InverseFrequencies(t, 1);
-    std::vector<double> factors;
-    for (size_t i = 0; i < scaled.size(); ++i) factors.push_back(unscaled[i] / scaled[i]);
-    out_.rope_tensors.push_back(FloatVector("rope_freqs.weight", Narrowed(t.scaling == "factors" ? t.factors : factors)));
+    out_.rope_tensors.push_back(FloatVector("rope_freqs.weight", Narrowed(RopeFactorsOf(t, Slot::kRopeFactors))));
     if (t.scaling == "llama3") ExtendRope(t, false, out_.metadata);  // the rule itself, exactly
   }
 

@@ -71,46 +71,55 @@ class Loader {
 
 }  // namespace
 
-namespace {
-
-void CheckFactors(const RopeTableAttributes& rule, const std::vector<double>& factors) {
-  RopeTableAttributes plain = rule;
-  plain.scaling = "none";
-  const std::vector<double> unscaled = InverseFrequencies(plain, 1);
-  const std::vector<double> scaled = InverseFrequencies(rule, 1);
-  for (size_t i = 0; i < scaled.size(); ++i) {
-    if (i < factors.size() && std::abs(factors[i] * scaled[i] / unscaled[i] - 1) < 1e-5) continue;
-    throw Error(ErrorCode::kModelLoad, fmt::format("factor {} contradicts the rope scaling of the metadata", i), {.tensor = "rope_freqs.weight"});
+std::vector<double> RopeFactorsOf(const RopeTableAttributes& table, Slot slot) {
+  if (slot == Slot::kRopeFactorsShort || slot == Slot::kRopeFactorsLong) {
+    if (table.scaling != "longrope") return {};
+    return slot == Slot::kRopeFactorsShort ? table.factors : table.long_factors;
   }
+  if (slot != Slot::kRopeFactors) return {};
+  if (table.scaling == "factors") return table.factors;
+  if (table.scaling != "llama3") return {};
+  RopeTableAttributes plain = table;
+  plain.scaling = "none";
+  std::vector<double> out = InverseFrequencies(plain, 1);
+  const std::vector<double> scaled = InverseFrequencies(table, 1);
+  for (size_t i = 0; i < out.size(); ++i) out[i] /= scaled[i];
+  return out;
 }
 
-}  // namespace
+bool SameRopeFactors(std::span<const double> rule, std::span<const float> tensor) {
+  return std::ranges::equal(rule, tensor, [](double x, float y) { return std::abs(y / x - 1) < 1e-5; });
+}
 
 void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config) {
-  const auto read = [&](Slot slot) -> std::vector<double> {
+  const auto read = [&](Slot slot) -> std::vector<float> {
     const auto it = slots.slots.find({slot, -1, -1});
     if (it == slots.slots.end()) return {};
-    const std::vector<float> values = ReadSlot(it->second.weight);
+    std::vector<float> values = ReadSlot(it->second.weight);
     for (const float v : values) {
       if (!(v > 0)) throw Error(ErrorCode::kModelLoad, "rope factors must be positive", {.tensor = it->second.tensor->name});
     }
-    return {values.begin(), values.end()};
+    return values;
   };
+  const auto set = [](const std::vector<float>& values, std::vector<double>& factors) { factors.assign(values.begin(), values.end()); };
   if (config.ropes.empty()) return;
   RopeTableAttributes& table = config.ropes[0].table;
-  if (const std::vector<double> factors = read(Slot::kRopeFactors); !factors.empty()) {
+  if (const std::vector<float> factors = read(Slot::kRopeFactors); !factors.empty()) {
     // A file that also says the rule: the tensor must be what follows from it.
-    if (table.scaling == "llama3") return CheckFactors(table, factors);
+    if (table.scaling == "llama3") {
+      if (SameRopeFactors(RopeFactorsOf(table, Slot::kRopeFactors), factors)) return;
+      throw Error(ErrorCode::kModelLoad, "these factors contradict the rope scaling of the metadata", {.tensor = "rope_freqs.weight"});
+    }
     if (table.scaling != "none") {
       throw Error(ErrorCode::kModelLoad, "rope_freqs together with rope scaling '" + table.scaling + "' is not supported");
     }
     table.scaling = "factors";
-    table.factors = factors;
+    set(factors, table.factors);
     config.sources.push_back({"rope_scaling", "factors", "gguf: tensor rope_freqs.weight"});
   }
   if (table.scaling != "longrope" || !table.factors.empty()) return;
-  table.factors = read(Slot::kRopeFactorsShort);
-  table.long_factors = read(Slot::kRopeFactorsLong);
+  set(read(Slot::kRopeFactorsShort), table.factors);
+  set(read(Slot::kRopeFactorsLong), table.long_factors);
 }
 
 std::shared_ptr<const Model> Model::Load(std::shared_ptr<const ModelFile> file) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,12 @@ struct SlotTable {
 // Binds what is there. Weights whose bytes have to be computed are not held (graph/weight.h). Throws kModelLoad for a
 // tensor whose shape contradicts the configuration.
 SlotTable BindSlots(const ModelFile& file, const Architecture& architecture, const ModelConfig& config);
+// What a slot of rope factors must hold by a rule of the configuration: longrope's factors, or the divisors that follow
+// from llama3's; empty where none is in force. A tensor of such factors agrees if none is farther off than 1e-5 of itself:
+// converters compute them in f32.
+std::vector<double> RopeFactorsOf(const RopeTableAttributes& table, Slot slot);
+bool SameRopeFactors(std::span<const double> rule, std::span<const float> tensor);
+
 // Per-frequency factors that a GGUF keeps as tensors (llama.cpp: rope_freqs, rope_factors_*) become part
 // of the configuration. Throws kModelLoad.
 void ApplyRopeFactorTensors(const SlotTable& slots, ModelConfig& config);
