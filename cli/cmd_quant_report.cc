@@ -59,7 +59,7 @@ void PrintTensors(const QuantReport& r, Console& console) {
   table.Row({"  noisiest", "type", "SQNR dB", "explained", "error / explained"});
   for (size_t i = 0; i < std::min<size_t>(lossy.size(), 8); ++i) {
     const TensorNoise& t = *lossy[i];
-    table.Row({"  " + t.row.name, NameOf(t.row.dtype_b), fmt::format("{:.2f}", t.sqnr), Figure(t.expected_sqnr), Figure(t.row.ratio)});
+    table.Row({"  " + t.row.name, t.row.stored_b, fmt::format("{:.2f}", t.sqnr), Figure(t.expected_sqnr), Figure(t.row.ratio)});
   }
   console.Text(table.ToString());
   for (const TensorNoise* t : suspicious) console.Warn(fmt::format("{}: {}", t->row.name, t->row.explanation));

@@ -133,7 +133,7 @@ std::string WeightDiffHtml(const WeightDiff& diff) {
     const bool good = row->verdict == WeightVerdict::kIdentical || row->verdict == WeightVerdict::kExplained;
     body += fmt::format("<tr><td>{}</td><td>{} / {}</td><td>{}</td><td class=\"{}\" title=\"{}\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
                         "<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{:.8f}</td></tr>\n",
-                        HtmlEscaped(row->name), NameOf(row->dtype_a), NameOf(row->dtype_b), row->shape_a.ToString(), good ? "ok" : "bad",
+                        HtmlEscaped(row->name), HtmlEscaped(row->stored_a), HtmlEscaped(row->stored_b), row->shape_a.ToString(), good ? "ok" : "bad",
                         HtmlEscaped(row->explanation), WeightVerdictName(row->verdict), Number(row->diff.rmse()), Number(row->ratio),
                         Number(row->diff.max_abs), CoordinateText(row->Coordinate()), Number(row->diff.a_at_max), Number(row->diff.b_at_max), row->diff.cosine());
   }

@@ -560,9 +560,11 @@ double StorageJudgement::floor() const {
 
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return StorageJudge(a, b, pool).Run(); }
 
+std::string StoredText(const WeightRef& weight) { return weight.grid ? weight.grid->name : std::string(NameOf(weight.view.dtype)); }
+
 std::string TypesText(const WeightRef& a, const WeightRef& b) {
-  const auto stored = [](const WeightRef& w) { return w.grid ? w.grid->name : std::string(NameOf(w.view.dtype)); };
-  return stored(a) == stored(b) ? stored(a) : fmt::format("{} against {}", stored(a), stored(b));
+  const std::string of_a = StoredText(a), of_b = StoredText(b);
+  return of_a == of_b ? of_a : fmt::format("{} against {}", of_a, of_b);
 }
 
 std::optional<PlainError> PlainErrorOf(DType dtype) {

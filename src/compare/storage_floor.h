@@ -43,7 +43,8 @@ struct StorageJudgement {
 // Shapes must agree in rows * cols and cols. Both sides are read once.
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool);
 
-// How the two are stored: "Q4_K", "F32 against GPTQ int4".
+// How a weight is stored: "Q4_K", "GPTQ int4"; how two are: "Q4_K", "F32 against GPTQ int4".
+std::string StoredText(const WeightRef& weight);
 std::string TypesText(const WeightRef& a, const WeightRef& b);
 
 // Largest relative rounding error of a plain float type (twice the unit roundoff: truncation is a

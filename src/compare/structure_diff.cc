@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/json.h"
+#include "compare/storage_floor.h"
 
 namespace apr {
 namespace {
@@ -51,9 +52,7 @@ void DiffTensors(const WeightPairs& pairs, std::vector<StructureDifference>& out
     if (!(pair.a.view.shape == pair.b.view.shape)) {
       out.push_back({label + " shape", pair.a.view.shape.ToString(), pair.b.view.shape.ToString(), "tensor"});
     }
-    if (pair.a.view.dtype != pair.b.view.dtype) {
-      out.push_back({label + " dtype", NameOf(pair.a.view.dtype), NameOf(pair.b.view.dtype), "quantization"});
-    }
+    if (StoredText(pair.a) != StoredText(pair.b)) out.push_back({label + " dtype", StoredText(pair.a), StoredText(pair.b), "quantization"});
   }
   for (const std::string& name : pairs.only_a) out.push_back({"tensor " + name, "present", kAbsent, "tensor"});
   for (const std::string& name : pairs.only_b) out.push_back({"tensor " + name, kAbsent, "present", "tensor"});

@@ -104,6 +104,8 @@ WeightRow CompareWeights(const WeightPair& pair, bool transpose_aware, ThreadPoo
   row.name_b = pair.name_b;
   row.dtype_a = pair.a.view.dtype;
   row.dtype_b = pair.b.view.dtype;
+  row.stored_a = StoredText(pair.a);
+  row.stored_b = StoredText(pair.b);
   row.shape_a = pair.a.view.shape;
   row.shape_b = pair.b.view.shape;
   const bool swapped = row.shape_a.ndim() == 2 && row.shape_b.ndim() == 2 && row.shape_a[0] == row.shape_b[1] &&
@@ -175,8 +177,8 @@ Json WeightRow::ToJson() const {
   Json out = {{"name", name},
               {"name_a", name_a},
               {"name_b", name_b},
-              {"dtype_a", NameOf(dtype_a)},
-              {"dtype_b", NameOf(dtype_b)},
+              {"dtype_a", stored_a},
+              {"dtype_b", stored_b},
               {"shape_a", Json(std::vector<int64_t>(shape_a.dims().begin(), shape_a.dims().end()))},
               {"shape_b", Json(std::vector<int64_t>(shape_b.dims().begin(), shape_b.dims().end()))},
               {"verdict", WeightVerdictName(verdict)},

@@ -49,7 +49,8 @@ const char* WeightVerdictName(WeightVerdict verdict);
 
 struct WeightRow {
   std::string name, name_a, name_b;
-  DType dtype_a = DType::kF32, dtype_b = DType::kF32;
+  DType dtype_a = DType::kF32, dtype_b = DType::kF32;  // of the elements that were compared
+  std::string stored_a, stored_b;                      // how the files hold them: "Q4_K", "GPTQ int4"
   Shape shape_a, shape_b;
   ElementDiff diff;
   double expected_rmse = 0;   // that the storage types explain

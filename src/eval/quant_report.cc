@@ -114,8 +114,8 @@ Json TensorsJson(const std::vector<TensorNoise>& tensors) {
   for (const TensorNoise& t : tensors) {
     out.push_back({{"name", t.row.name},
                    {"name_b", t.row.name_b},
-                   {"dtype_a", NameOf(t.row.dtype_a)},
-                   {"dtype_b", NameOf(t.row.dtype_b)},
+                   {"dtype_a", t.row.stored_a},
+                   {"dtype_b", t.row.stored_b},
                    {"bytes", t.bytes},
                    {"sqnr_db", JsonNumber(t.sqnr)},
                    {"expected_sqnr_db", JsonNumber(t.expected_sqnr)},

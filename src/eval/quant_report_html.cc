@@ -103,7 +103,7 @@ std::string TensorTable(const QuantReport& r) {
   for (const TensorNoise* t : order) {
     if (std::isinf(t->sqnr)) continue;
     out += fmt::format("<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td class=\"n\">{:.2f}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>\n",
-                       HtmlEscaped(t->row.name), NameOf(t->row.dtype_a), NameOf(t->row.dtype_b), t->sqnr, Number(t->expected_sqnr), Number(t->row.ratio),
+                       HtmlEscaped(t->row.name), HtmlEscaped(t->row.stored_a), HtmlEscaped(t->row.stored_b), t->sqnr, Number(t->expected_sqnr), Number(t->row.ratio),
                        WeightVerdictName(t->row.verdict));
   }
   return out + "</table></div>\n";

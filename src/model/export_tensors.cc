@@ -7,11 +7,13 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "format/apr_header.h"
 #include "model/encode_stream.h"
 #include "op/context.h"
+#include "quant/apr_native.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -142,12 +144,30 @@ std::vector<std::shared_ptr<const void>> HoldSources(const RowMap& rows) {
   return out;
 }
 
-void WriteJob(const Job& job, const ByteSink& sink) {
+void WriteMatrices(const Job& job, const ByteSink& sink) {
   for (size_t m = 0; m < job.matrices.size(); ++m) {
     const auto held = HoldSources(job.matrices[m]);
     if (job.transposed && job.cols > 1) WriteTransposed(job, job.matrices[m], static_cast<int64_t>(m), sink);
     else WriteRows(job, job.matrices[m], static_cast<int64_t>(m), sink);
   }
+}
+
+// Of a type with one scale for the whole tensor, or blocks across its matrices.
+void WriteAsOne(Job job, const ByteSink& sink) {
+  const DType dtype = std::exchange(job.dtype, DType::kF32);
+  std::vector<float> values;
+  WriteMatrices(job, [&](Bytes bytes) {
+    const size_t at = values.size();
+    values.resize(at + bytes.size() / sizeof(float));
+    std::memcpy(values.data() + at, bytes.data(), bytes.size());
+  });
+  job.dtype = dtype;
+  WriteValues(job, values, 1, static_cast<int64_t>(values.size()), 0, sink);
+}
+
+void WriteJob(const Job& job, const ByteSink& sink) {
+  if (IsAprNative(job.dtype) && job.matrices.size() > 1) WriteAsOne(job, sink);
+  else WriteMatrices(job, sink);
   const ModelFile& file = job.model->file();
   for (const TensorInfo* info : job.sources) file.DontNeed(*info);
 }

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "format/model_file.h"
@@ -21,7 +23,7 @@ class StoredRows {
   const Shape& shape() const { return layout_.shape; }
   DType dtype() const { return layout_.dtype; }
   int64_t rows() const { return layout_.rows(); }
-  // The same rows, or some of them, as something else.
+  // The same rows, or some of them, as something else. Throws kModelLoad where there are no rows to point at.
   StoredRows As(const Shape& shape) const;
   StoredRows Part(int64_t first, int64_t count, const Shape& shape) const;
 
@@ -38,16 +40,24 @@ class StoredRows {
   std::shared_ptr<const void> Hold() const { return computed_ ? computed_->Hold() : nullptr; }
 
  private:
+  void RequireRows() const;
+  uint64_t PackedRowBytes() const;
+  int64_t PackedRow(const std::byte* place) const;
   void Read(int64_t first, int64_t count, std::span<std::byte> out) const;
   std::vector<std::byte> ReadDecoded(DType& dtype) const;
-  WeightRef Computed(DType dtype, const Shape& shape, ComputedBytes::Compute compute) const;
+  float Step(int64_t row, int64_t col) const;
+  // Element [row, col] of a weight made of these rows is element `at(row, col)` of them.
+  using Places = std::function<std::pair<int64_t, int64_t>(int64_t row, int64_t col)>;
+  std::shared_ptr<const WeightGrid> Grid(int64_t cols, Places at) const;
+  WeightRef Computed(DType dtype, const Shape& shape, uint64_t bytes, ComputedBytes::Compute compute) const;
 
   const MappedFile* file_;
   std::string name_;
   TensorView layout_;  // of packed rows: places, no bytes
   std::shared_ptr<const PackedWeight> packed_;
-  int64_t top_ = 0;    // of the packed tensor's rows
+  const std::byte* begin_ = nullptr;  // place of the packed tensor's first row
   std::shared_ptr<const ComputedBytes> computed_;  // which hold the bytes of layout_; null: a file does
+  TensorView decoded_from_;            // where computed_ is set
 };
 
 }  // namespace apr

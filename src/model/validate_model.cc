@@ -35,12 +35,12 @@ CheckResult CheckConfiguration(ModelUnderTest& model) {
 }
 
 // Weights stored as several tensors stand for the one that the architecture names.
-struct Packed {
+struct PackedNames {
   std::set<std::string, std::less<>> names, parts;
 };
 
-Packed PackedOf(const ModelFile& file, CheckResult& shapes) {
-  Packed out;
+PackedNames PackedOf(const ModelFile& file, CheckResult& shapes) {
+  PackedNames out;
   if (file.container() != Container::kSafetensors) return out;
   try {
     for (const PackedWeight& weight : FindPackedWeights(file)) {
@@ -144,7 +144,7 @@ void CheckModel(ModelUnderTest& model, ThreadPool& pool, std::vector<CheckResult
   CheckResult keys{"unread-keys", "every configuration key is read", "", {}};
   CheckResult tied{"tied-head", "the tie flag agrees with the bytes of embedding and head", "", {}};
   CheckDeclaredShapes(file, shapes);
-  const Packed packed = PackedOf(file, shapes);
+  const PackedNames packed = PackedOf(file, shapes);
   if (!model.inventory) {
     const std::string why = configuration.skipped.empty() ? "the configuration is not usable" : configuration.skipped;
     for (CheckResult* check : {&missing, &tensors, &keys, &tied}) check->skipped = why;
