@@ -2,6 +2,7 @@
 // decode to, bit for bit: logits, a written GGUF, a written folder.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -16,9 +17,12 @@
 #include "format/packed_weights.h"
 #include "model/export_model.h"
 #include "model/model.h"
+#include "op/context.h"
 
 namespace apr {
 namespace {
+
+namespace fs = std::filesystem;
 
 const std::string kModel = APR_SOURCE_DIR "/testdata/model/llama";
 constexpr int64_t kGroup = 16;
@@ -200,6 +204,50 @@ TEST_P(PackedModel, AnUnknownMethodIsWarnedOfOrRefused) {
       EXPECT_NE(std::string(error.what()).find("'strange'"), std::string::npos) << error.what();
     }
   }
+}
+
+// Parts of other shapes and types than the scheme's: refused, or read as far as they go together.
+TEST_P(PackedModel, PartsThatDoNotFitAreAnErrorAndNothingWorse) {
+  const auto file = ModelFile::Open(folder_ / "packed");
+  const std::vector<PackedWeight> weights = FindPackedWeights(*file);
+  std::mt19937 random(9);
+  int refused = 0, read = 0;
+  for (int round = 0; round < 120; ++round) {
+    const PackedWeight& weight = weights[random() % weights.size()];
+    const std::string& victim = weight.parts[random() % weight.parts.size()];
+    Parts parts;
+    for (const TensorInfo& info : file->tensors()) {
+      if (info.name != victim) {
+        parts.push_back(CopyOf(file, info, info.name));
+        continue;
+      }
+      std::vector<int64_t> dims(info.shape.dims().begin(), info.shape.dims().end());
+      int64_t& dim = dims[random() % dims.size()];
+      switch (random() % 6) {
+        case 0: dim = 0; break;
+        case 1: dim = 1; break;
+        case 2: dim += 1; break;
+        case 3: dim = std::max<int64_t>(1, dim / 2); break;
+        case 4: std::reverse(dims.begin(), dims.end()); break;
+        default: dims.insert(dims.begin(), 2);
+      }
+      const DType dtype = random() % 4 == 0 ? DType::kU8 : info.dtype;
+      std::vector<uint8_t> bytes(*StorageBytes(dtype, Shape(dims)));
+      for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+      parts.push_back(Made(info.name, dtype, Shape(dims), bytes.data()));
+    }
+    Write("odd", parts, *file->config());
+    try {
+      const auto model = Model::Load(folder_ / "odd");
+      for (const auto& [key, slot] : model->slots().slots) ReadWeightF32(slot.weight);
+      ++read;
+    } catch (const Error& error) {
+      EXPECT_NE(error.code(), ErrorCode::kIo) << error.what();
+      ++refused;
+    }
+    fs::remove_all(folder_ / "odd");
+  }
+  EXPECT_GT(refused, 60) << read;
 }
 
 TEST_P(PackedModel, AMissingPartIsToldByName) {

@@ -64,7 +64,7 @@ void StoredRows::RequireRows() const {
   throw Error(ErrorCode::kModelLoad, fmt::format("a vector of {} cannot be taken apart", NameOf(dtype())));
 }
 
-uint64_t StoredRows::PackedRowBytes() const { return *StorageBytes(packed_->dtype(), Shape{packed_->shape.cols()}); }
+uint64_t StoredRows::PackedRowBytes() const { return std::max<uint64_t>(1, *StorageBytes(packed_->dtype(), Shape{packed_->shape.cols()})); }
 int64_t StoredRows::PackedRow(const std::byte* place) const { return (place - begin_) / static_cast<int64_t>(PackedRowBytes()); }
 
 StoredRows StoredRows::As(const Shape& shape) const {

@@ -99,6 +99,7 @@ class Applier {
   // The parts lie side by side as columns.
   void TransposedParts() {
     if (tensor_.shape().ndim() == 1) return SplitRows();
+    if (tensor_.shape().ndim() != 2) WrongShape(keys_[0], tensor_.shape(), Expected(keys_[0]));
     const Shape turned{tensor_.shape()[1], tensor_.shape()[0]};
     if (keys_.size() > 1) RequireParts(turned[0], "columns");
     int64_t first = 0;
