@@ -5,27 +5,18 @@
 
 import json
 import pathlib
-import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools" / "check"))
+import browser  # noqa: E402
+
 PROGRAM = ROOT / "build" / "release" / "apr"
-BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
-# What the page itself cannot tell: the colours in force, whether anything is wider than the window, what went wrong.
-PROBE = """<script>window.onload = () => { const page = document.documentElement;
-document.title = JSON.stringify({back: getComputedStyle(document.body).backgroundColor, text: getComputedStyle(document.body).color,
-  wide: page.scrollWidth > page.clientWidth, cells: document.querySelectorAll('table.heat td[title]').length,
-  marked: document.querySelectorAll('table.heat td.first').length, loads: performance.getEntriesByType('resource').length}); };</script>"""
-
-
-def brightness(colour):
-    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
-
-
-@unittest.skipUnless(BROWSER and PROGRAM.exists(), "needs Chromium and build/release/apr")
+@unittest.skipUnless(browser.BROWSER and PROGRAM.exists(), "needs Chromium and build/release/apr")
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -41,7 +32,6 @@ class Page(unittest.TestCase):
         done = subprocess.run([PROGRAM, "bisect", source, home / "stages", "--html", cls.page], capture_output=True)
         if done.returncode != 5:
             raise AssertionError(done.stderr)
-        cls.page.write_text(cls.page.read_text().replace("</body>", PROBE + "</body>"))
 
     @classmethod
     def tearDownClass(cls):
@@ -53,12 +43,7 @@ class Page(unittest.TestCase):
                        check=True, capture_output=True)
 
     def seen(self, width, *flags):
-        """(text of the page, what the probe saw)."""
-        with tempfile.TemporaryDirectory() as profile:
-            command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", f"--window-size={width},900", *flags, "--dump-dom",
-                       self.page.as_uri()]
-            text = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-        return text, json.loads(re.search(r"<title>(.*?)</title>", text)[1])
+        return browser.seen(self.page, width, *flags)
 
     def test_says_what_was_found(self):
         text, probe = self.seen(1200)
@@ -70,9 +55,9 @@ class Page(unittest.TestCase):
 
     def test_light_and_dark(self):
         _, light = self.seen(1200)
-        _, dark = self.seen(1200, "--blink-settings=preferredColorScheme=0")
-        self.assertGreater(brightness(light["back"]), brightness(light["text"]))
-        self.assertLess(brightness(dark["back"]), brightness(dark["text"]))
+        _, dark = self.seen(1200, browser.DARK)
+        self.assertGreater(browser.brightness(light["back"]), browser.brightness(light["text"]))
+        self.assertLess(browser.brightness(dark["back"]), browser.brightness(dark["text"]))
 
     def test_fits_its_window(self):
         for width in (1200, 600):
