@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "compare/channel_scales.h"
 #include "compare/storage_floor.h"
 #include "op/context.h"
 #include "quant/quant.h"
@@ -146,12 +147,13 @@ WeightDiff DiffWeights(const WeightPairs& pairs, const WeightDiffOptions& option
     if (!wanted(pair.name)) continue;
     if (options.limit > 0 && static_cast<int64_t>(out.rows.size()) >= options.limit) break;
     out.rows.push_back(CompareWeights(pair, options.transpose_aware, pool));
-    WeightRow& row = out.rows.back();
-    if (options.threshold && row.verdict == WeightVerdict::kExplained && !(row.diff.cosine() >= *options.threshold)) {
-      row.verdict = WeightVerdict::kDifferent;
-      row.explanation += fmt::format("; cosine {:.6f} is below {}", row.diff.cosine(), *options.threshold);
-    }
     progress.Add(pair.a.view.bytes.size());
+  }
+  if (options.filter.empty() && options.limit == 0) ExplainChannelScales(pairs, out.rows, pool);
+  for (WeightRow& row : out.rows) {
+    if (!options.threshold || row.verdict != WeightVerdict::kExplained || row.diff.cosine() >= *options.threshold) continue;
+    row.verdict = WeightVerdict::kDifferent;
+    row.explanation += fmt::format("; cosine {:.6f} is below {}", row.diff.cosine(), *options.threshold);
   }
   return out;
 }
