@@ -88,7 +88,7 @@ class ModelFile {
   TensorView View(const TensorInfo& info) const;
   // The same also of a packed tensor, for row arithmetic; then no byte may be read.
   TensorView Layout(const TensorInfo& info) const;
-  // Tells the kernel that the tensor's bytes are not needed for now (MappedFile::DontNeed).
+  // Tells the kernel that the tensor's bytes are not needed any more (MappedFile::DontNeed).
   void DontNeed(const TensorInfo& info) const;
 
   // GGUF key/values or .apr metadata (its top-level keys; nested values as Type::kJson text), in file

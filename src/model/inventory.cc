@@ -95,7 +95,7 @@ class Taker {
     }
     for (const InventoryEntry& entry : out_.entries) {
       const Slot slot = entry.rule->slots.front();
-      if (slot == Slot::kRopeFactors || slot == Slot::kRopeFactorsLong || slot == Slot::kRopeFactorsShort) used.insert(entry.tensor);
+      if (IsRopeFactors(slot)) used.insert(entry.tensor);
     }
     for (const TensorInfo& info : file_.tensors()) {
       if (used.count(&info) == 0 && !IsDerivedBuffer(info.name)) out_.unread.push_back(&info);
@@ -129,8 +129,7 @@ TensorRole RoleOfSlot(Slot slot) {
   if (slot == Slot::kHead) return TensorRole::kHead;
   if (name.ends_with("bias")) return TensorRole::kBias;
   if (name.ends_with("norm")) return TensorRole::kNorm;
-  const bool vector = slot == Slot::kRopeFactors || slot == Slot::kRopeFactorsLong || slot == Slot::kRopeFactorsShort ||
-                      slot == Slot::kSinks || slot == Slot::kRouterCorrection;
+  const bool vector = IsRopeFactors(slot) || slot == Slot::kSinks || slot == Slot::kRouterCorrection;
   return vector ? TensorRole::kVector : TensorRole::kMatrix;
 }
 

@@ -37,9 +37,7 @@ class Loader {
   // What the file holds and the graph did not ask for.
   std::vector<std::string> Unread() {
     for (const auto& [key, slot] : slots_.slots) {
-      if (key.slot == Slot::kRopeFactors || key.slot == Slot::kRopeFactorsLong || key.slot == Slot::kRopeFactorsShort) {
-        used_.insert(slot.tensor);
-      }
+      if (IsRopeFactors(key.slot)) used_.insert(slot.tensor);
     }
     std::vector<std::string> out;
     for (const TensorInfo& info : file_.tensors()) {

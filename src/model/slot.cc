@@ -79,6 +79,7 @@ const char* SlotName(Slot slot) {
 }
 
 bool IsPerExpert(Slot slot) { return slot >= Slot::kExpertGate; }
+bool IsRopeFactors(Slot slot) { return slot >= Slot::kRopeFactors && slot <= Slot::kRopeFactorsShort; }
 
 std::string ToString(const SlotKey& key) {
   std::string out;

@@ -27,6 +27,7 @@ enum class Slot {
 
 const char* SlotName(Slot slot);  // "q", "ffn_down": for messages
 bool IsPerExpert(Slot slot);
+bool IsRopeFactors(Slot slot);   // of a GGUF: tensors; of a folder: numbers of the configuration
 
 struct SlotKey {
   Slot slot;

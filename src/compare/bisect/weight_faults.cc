@@ -21,10 +21,6 @@ constexpr int kUnexplainedLimit = 12;
 std::string WithoutPart(const std::string& name) { return name.substr(0, name.find('[')); }
 
 bool IsBias(const SlotKey& key) { return std::string_view(SlotName(key.slot)).ends_with("_bias"); }
-bool IsRopeFactor(const SlotKey& key) {
-  return key.slot == Slot::kRopeFactors || key.slot == Slot::kRopeFactorsLong || key.slot == Slot::kRopeFactorsShort;
-}
-
 bool IsZero(const WeightRef& weight) {
   const std::vector<float> values = ReadWeightF32(weight);
   return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
@@ -122,7 +118,7 @@ class Comparison {
       fault.value_a = ValuesOf(pair.a).Range(index, 1)[0];
       fault.value_b = ValuesOf(pair.b).Range(index, 1)[0];
     }
-    if (pair.key && IsRopeFactor(*pair.key)) {
+    if (pair.key && IsRopeFactors(pair.key->slot)) {
       fault.why.cause = "rope_scaling";
       fault.why.group = "rope_scaling";
       fault.why.evidence = fmt::format("the rope factors in {} are not A's: {} against {}", pair.name_b, *fault.value_a, *fault.value_b);
@@ -189,7 +185,7 @@ class Presence {
 
   void MissingSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
     const std::string name = HfName(*a_.architecture, key);
-    if (broken_.count(key) > 0 || shared_.count(slot.tensor) > 0 || IsRopeFactor(key)) return;
+    if (broken_.count(key) > 0 || shared_.count(slot.tensor) > 0 || IsRopeFactors(key.slot)) return;
     if (Ties(key) && (b_.config->tie_embeddings || a_.config->tie_embeddings)) return;
     out.only_a.push_back(name);
     if (!reads_(key)) return;
@@ -206,7 +202,7 @@ class Presence {
   }
 
   void ExtraSlot(const SlotKey& key, const BoundSlot& slot, WeightComparison& out) {
-    if (shared_.count(slot.tensor) > 0 || IsRopeFactor(key) || (Ties(key) && (a_.config->tie_embeddings || b_.config->tie_embeddings))) return;
+    if (shared_.count(slot.tensor) > 0 || IsRopeFactors(key.slot) || (Ties(key) && (a_.config->tie_embeddings || b_.config->tie_embeddings))) return;
     for (const BindProblem& p : a_.problems) {
       if (std::ranges::find(p.keys, key) != p.keys.end()) return;
     }
