@@ -1,6 +1,6 @@
 // The inner loops of comparing: sums, extremes and counts over at most 256 pairs of f32 elements, one
-// kernel per instruction set, all with the same bits: sixteen lanes, added up in one order. Two of each: one exact
-// to f64, and one for 256 elements of which a side is quantised, whose sums within a chunk are in f32.
+// kernel per instruction set, all with the same bits: lanes added up in one order. Products are exact and add up in f64.
+// Two of each: one of a chunk, and one of several whole runs of 256 elements, for data that the first cache holds.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,9 @@ struct ChunkSums {
   int32_t identical = 0;   // d == 0
   int32_t below_small = 0;   // d < kSmallDifference
   int32_t below_medium = 0;  // d < kMediumDifference
-  // Every element and every difference is; else nothing else is meant. The products of f32 values are below 2^257:
-  // their sums in f64 are finite exactly then.
-  bool finite() const { return sq < kInfinite && aa < kInfinite && bb < kInfinite; }
+  // Every element, every difference and the sum of the latter in f32 is; else nothing else is meant. The products of f32
+  // values are below 2^257: their sums in f64 are finite whenever the elements are.
+  bool finite() const { return abs < kInfinite && sq < kInfinite && aa < kInfinite && bb < kInfinite; }
 
  private:
   static constexpr double kInfinite = std::numeric_limits<double>::infinity();
@@ -44,14 +44,6 @@ ChunkSums CompareChunkScalar(const float* a, const float* b, int padded, float k
 ChunkSums CompareChunkAvx2(const float* a, const float* b, int padded, float kappa);
 ChunkSums CompareChunkAvx512(const float* a, const float* b, int padded, float kappa);
 
-struct QuickChunk {
-  float abs = 0, sq = 0, aa = 0, bb = 0, ab = 0, max_d = 0, max_a = 0;
-  int32_t identical = 0, below_small = 0, below_medium = 0;
-  // Else nothing else is meant: an element, a difference or a sum is not finite in f32, or a sum of squares is so small
-  // that products were lost. The ChunkKernel is to be asked.
-  bool sound = false;
-};
-
 // Of kPart elements side by side.
 inline constexpr int kPart = 32, kParts = kChunk / kPart;
 struct PartSums {
@@ -65,29 +57,18 @@ void SumPartsAvx2(const float* a, const float* b, PartSums (&out)[kParts]);  // 
 // How the elements of a run lie in memory, at any address: halves are widened on the way, which is exact.
 enum class RunType { kF32, kF16, kBF16 };
 
-// Up to kQuickRuns runs of kChunk elements, each by itself. A lane adds sixteen fused products in f32, four more additions join the lanes: a sum errs by at most
-// 20 * 2^-24 < 1.2e-6 of the sum of its sizes, so the root mean square of a whole tensor by 6e-7 of itself, NMSE by 2.4e-6
-// of itself, the cosine by 2.4e-6 at the very most.
+// Up to kQuickRuns runs of kChunk elements, each by itself. Products add up in f64 in eight lanes of 32 fused terms; `abs` in f32,
+// in as many: it errs by at most 35 * 2^-24 of itself.
 inline constexpr int kQuickRuns = 8;
-struct QuickTile {  // QuickChunk, run by run; what is not sound means nothing
-  alignas(64) float abs[kQuickRuns], sq[kQuickRuns], aa[kQuickRuns], bb[kQuickRuns], ab[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];
+enum QuickProduct { kSq, kAa, kBb, kAb };  // (a - b)^2, a^2, b^2, a * b
+struct QuickTile {  // run by run; what is not sound means nothing
+  alignas(64) double products[kQuickRuns][4];
+  float abs[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];
   int32_t identical[kQuickRuns], below_small[kQuickRuns], below_medium[kQuickRuns];
-  uint32_t sound = 0;  // a bit for each run
+  uint32_t sound = 0;  // a bit for each run: every difference is below kQuickMost, so every element is finite
 };
+inline constexpr float kQuickMost = 0x1p119f;  // 256 of them add up in f32
 using QuickKernel = void (*)(const void* const* a, const void* const* b, int runs, QuickTile& out);
-
-// A kernel of single runs as one of several.
-template <QuickChunk (*kOne)(const void* a, const void* b)>
-void RunByRun(const void* const* a, const void* const* b, int runs, QuickTile& out) {
-  out.sound = 0;
-  for (int r = 0; r < runs; ++r) {
-    const QuickChunk chunk = kOne(a[r], b[r]);
-    out.abs[r] = chunk.abs, out.sq[r] = chunk.sq, out.aa[r] = chunk.aa, out.bb[r] = chunk.bb, out.ab[r] = chunk.ab;
-    out.max_d[r] = chunk.max_d, out.max_a[r] = chunk.max_a;
-    out.identical[r] = chunk.identical, out.below_small[r] = chunk.below_small, out.below_medium[r] = chunk.below_medium;
-    out.sound |= chunk.sound ? 1u << r : 0;
-  }
-}
 
 // At least one of the two is kF32: a quantised side comes decoded.
 QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b);
@@ -96,9 +77,6 @@ QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b);
 struct QuickKernels {
   QuickKernel of[3][3];
 };
-extern const QuickKernels kQuickScalar, kQuickAvx2, kQuickAvx512;
-
-// The sums of squares between which f32 loses nothing: 256 products that underflow err by 2^-142 in all.
-inline constexpr float kQuickLeast = 0x1p-110f;
+extern const QuickKernels kQuickScalar, kQuickAvx2;
 
 }  // namespace apr

@@ -129,11 +129,20 @@ APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float k
   return out;
 }
 
-// Eight of the sixteen lanes of a QuickChunk: as many sums as the registers hold.
+// Eight lanes of what a run has besides its products.
 struct QuickLanes {
-  __m256 abs, sq, aa, bb, ab;
+  __m256 abs;
   __m256i max_d, max_a, min_d;  // of numbers that are not negative: their bits are in the same order
   __m256i below_small;          // minus the count
+
+  // Taken and given by value: what an address is taken of is stored at every step.
+  APR_INLINE QuickLanes With(__m256 x, __m256 y) const {
+    const __m256 sign = _mm256_set1_ps(-0.0f), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
+    const __m256i bits = _mm256_castps_si256(d);
+    return {_mm256_add_ps(abs, d), _mm256_max_epi32(max_d, bits), _mm256_max_epi32(max_a, _mm256_castps_si256(_mm256_andnot_ps(sign, x))),
+            _mm256_min_epi32(min_d, bits),
+            _mm256_add_epi32(below_small, _mm256_castps_si256(_mm256_cmp_ps(d, _mm256_set1_ps(kSmallDifference), _CMP_LT_OQ)))};
+  }
 };
 template <RunType kType>
 APR_INLINE __m256 LoadRun(const void* run, int at) {
@@ -143,27 +152,30 @@ APR_INLINE __m256 LoadRun(const void* run, int at) {
   if constexpr (kType == RunType::kF16) return _mm256_cvtph_ps(halves);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
-template <RunType kA, RunType kB>
-APR_INLINE QuickLanes AddQuick(const void* a, const void* b, int first) {
-  const __m256 sign = _mm256_set1_ps(-0.0f), small = _mm256_set1_ps(kSmallDifference);
-  QuickLanes l{};
-  l.min_d = _mm256_castps_si256(small);
-#if !defined(__clang__)
-#pragma GCC unroll 1  // all sixteen at once: sums that the end may not need are put off, and everything is spilled
-#endif
-  for (int i = first; i < kChunk; i += 16) {
-    const __m256 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
-    l.abs = _mm256_add_ps(l.abs, d);
-    l.sq = _mm256_fmadd_ps(d, d, l.sq);
-    l.aa = _mm256_fmadd_ps(x, x, l.aa);
-    l.bb = _mm256_fmadd_ps(y, y, l.bb);
-    l.ab = _mm256_fmadd_ps(x, y, l.ab);
-    l.max_d = _mm256_max_epi32(l.max_d, _mm256_castps_si256(d));
-    l.max_a = _mm256_max_epi32(l.max_a, _mm256_castps_si256(_mm256_andnot_ps(sign, x)));
-    l.min_d = _mm256_min_epi32(l.min_d, _mm256_castps_si256(d));
-    l.below_small = _mm256_add_epi32(l.below_small, _mm256_castps_si256(_mm256_cmp_ps(d, small, _CMP_LT_OQ)));
+// The products of a run, four lanes of each: (a - b)^2, a^2, b^2, a * b.
+struct Products {
+  __m256d of[4];
+
+  APR_INLINE void Add(const float* a, const float* b) {
+    const __m256d x = Widen(a), y = Widen(b), z = _mm256_sub_pd(x, y);
+    of[kSq] = _mm256_fmadd_pd(z, z, of[kSq]);
+    of[kAa] = _mm256_fmadd_pd(x, x, of[kAa]);
+    of[kBb] = _mm256_fmadd_pd(y, y, of[kBb]);
+    of[kAb] = _mm256_fmadd_pd(x, y, of[kAb]);
   }
-  return l;
+};
+APR_INLINE void AddQuickProducts(const float* a, const float* b, double (&out)[4]) {
+  Products lo{}, hi{};
+#if !defined(__clang__)
+#pragma GCC unroll 2
+#endif
+  for (int i = 0; i < kChunk; i += 8) {
+    lo.Add(a + i, b + i);
+    hi.Add(a + i + 4, b + i + 4);
+  }
+  for (int p = 0; p < 4; ++p) lo.of[p] = _mm256_add_pd(lo.of[p], hi.of[p]);
+  const __m256d first = _mm256_hadd_pd(lo.of[0], lo.of[1]), last = _mm256_hadd_pd(lo.of[2], lo.of[3]);
+  _mm256_store_pd(out, _mm256_add_pd(_mm256_permute2f128_pd(first, last, 0x20), _mm256_permute2f128_pd(first, last, 0x31)));
 }
 APR_INLINE __m256i Bits(__m256 a) { return _mm256_castps_si256(a); }
 APR_INLINE __m256 Of(__m256i a) { return _mm256_castsi256_ps(a); }
@@ -206,43 +218,55 @@ __attribute__((noinline)) int CountQuickly(const void* a, const void* b, float l
 
 // Lanes of up to eight runs.
 struct QuickRuns {
-  __m256 abs[kQuickRuns], sq[kQuickRuns], aa[kQuickRuns], bb[kQuickRuns], ab[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns], min_d[kQuickRuns],
-      below_small[kQuickRuns];
+  __m256 abs[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns], min_d[kQuickRuns], below_small[kQuickRuns];
 
-  APR_INLINE void Set(int r, const QuickLanes& lo, const QuickLanes& hi) {
-    abs[r] = _mm256_add_ps(lo.abs, hi.abs);
-    sq[r] = _mm256_add_ps(lo.sq, hi.sq);
-    aa[r] = _mm256_add_ps(lo.aa, hi.aa);
-    bb[r] = _mm256_add_ps(lo.bb, hi.bb);
-    ab[r] = _mm256_add_ps(lo.ab, hi.ab);
-    max_d[r] = Of(_mm256_max_epi32(lo.max_d, hi.max_d));
-    max_a[r] = Of(_mm256_max_epi32(lo.max_a, hi.max_a));
-    min_d[r] = Of(_mm256_min_epi32(lo.min_d, hi.min_d));
-    below_small[r] = Of(_mm256_add_epi32(lo.below_small, hi.below_small));
+  APR_INLINE void Set(int r, const QuickLanes& l) {
+    abs[r] = l.abs;
+    max_d[r] = Of(l.max_d);
+    max_a[r] = Of(l.max_a);
+    min_d[r] = Of(l.min_d);
+    below_small[r] = Of(l.below_small);
   }
 };
+
+// A run as floats: where it lies, or widened into `buffer` while the lanes are added up.
+template <RunType kType>
+APR_INLINE const float* FloatsOf(const void* run, const float* buffer) {
+  return kType == RunType::kF32 ? static_cast<const float*>(run) : buffer;
+}
+
+template <RunType kA, RunType kB>
+APR_INLINE void AddRun(const void* a, const void* b, int r, QuickRuns& lanes, double (&products)[4]) {
+  alignas(32) float widened[kChunk];
+  QuickLanes l{};
+  l.min_d = Bits(_mm256_set1_ps(kSmallDifference));
+#if !defined(__clang__)
+#pragma GCC unroll 2
+#endif
+  for (int i = 0; i < kChunk; i += 8) {
+    const __m256 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i);
+    if constexpr (kA != RunType::kF32) _mm256_store_ps(widened + i, x);
+    if constexpr (kB != RunType::kF32) _mm256_store_ps(widened + i, y);
+    l = l.With(x, y);
+  }
+  lanes.Set(r, l);
+  AddQuickProducts(FloatsOf<kA>(a, widened), FloatsOf<kB>(b, widened), products);
+}
 
 template <RunType kA, RunType kB>
 void CompareQuickly(const void* const* a, const void* const* b, int runs, QuickTile& out) {
   QuickRuns l;
-  for (int r = 0; r < runs; ++r) l.Set(r, AddQuick<kA, kB>(a[r], b[r], 0), AddQuick<kA, kB>(a[r], b[r], 8));
-  for (int r = runs; r < kQuickRuns; ++r) l.Set(r, QuickLanes{}, QuickLanes{});
-  const __m256 sq = JoinLanes(l.sq, Sum()), aa = JoinLanes(l.aa, Sum()), bb = JoinLanes(l.bb, Sum());
+  for (int r = 0; r < runs; ++r) AddRun<kA, kB>(a[r], b[r], r, l, out.products[r]);
+  for (int r = runs; r < kQuickRuns; ++r) l.Set(r, QuickLanes{});
   const __m256 max_d = JoinLanes(l.max_d, Most());
   _mm256_store_ps(out.abs, JoinLanes(l.abs, Sum()));
-  _mm256_store_ps(out.sq, sq);
-  _mm256_store_ps(out.aa, aa);
-  _mm256_store_ps(out.bb, bb);
-  _mm256_store_ps(out.ab, JoinLanes(l.ab, Sum()));
   _mm256_store_ps(out.max_d, max_d);
   _mm256_store_ps(out.max_a, JoinLanes(l.max_a, Most()));
   const __m256i none = _mm256_setzero_si256();
   _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_small), _mm256_sub_epi32(none, Bits(JoinLanes(l.below_small, SumOfInts()))));
   _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_medium), _mm256_set1_epi32(kChunk));
   _mm256_store_si256(reinterpret_cast<__m256i*>(out.identical), none);
-  const __m256 enough = _mm256_set1_ps(kQuickLeast), all = _mm256_add_ps(_mm256_add_ps(sq, aa), bb);
-  const __m256 sound = _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(sq, enough, _CMP_GE_OQ), _mm256_cmp_ps(aa, enough, _CMP_GE_OQ)),
-                                     _mm256_and_ps(_mm256_cmp_ps(bb, enough, _CMP_GE_OQ), _mm256_cmp_ps(all, _mm256_set1_ps(__builtin_inff()), _CMP_LT_OQ)));
+  const __m256 sound = _mm256_cmp_ps(max_d, _mm256_set1_ps(kQuickMost), _CMP_LT_OQ);
   out.sound = static_cast<uint32_t>(_mm256_movemask_ps(sound)) & ((1u << runs) - 1);
   const __m256 equal = Of(_mm256_cmpeq_epi32(Bits(JoinLanes(l.min_d, Least())), none));
   const __m256 large = _mm256_cmp_ps(max_d, _mm256_set1_ps(kMediumDifference), _CMP_GE_OQ);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "base/check.h"
 #include "compare/chunk_kernels.h"
@@ -46,31 +45,27 @@ struct Lanes {
   }
 };
 
-// Sixteen lanes of one chunk in f32.
+// Eight lanes of a run, joined as halves, quarters and pairs; products as halves, pairs and quarters.
 struct QuickLanes {
-  float abs[kLanes] = {}, sq[kLanes] = {}, aa[kLanes] = {}, bb[kLanes] = {}, ab[kLanes] = {}, max_d[kLanes] = {}, max_a[kLanes] = {};
+  static constexpr int kWide = 8;
+  float abs[kWide] = {};
+  double product[4][kWide] = {};
 
   void Add(const float* a, const float* b) {
-    for (int j = 0; j < kLanes; ++j) {
-      const float d = std::abs(a[j] - b[j]), size = std::abs(a[j]);
-      abs[j] += d;
-      sq[j] = std::fma(d, d, sq[j]);
-      aa[j] = std::fma(a[j], a[j], aa[j]);
-      bb[j] = std::fma(b[j], b[j], bb[j]);
-      ab[j] = std::fma(a[j], b[j], ab[j]);
-      max_d[j] = d > max_d[j] ? d : max_d[j];
-      max_a[j] = size > max_a[j] ? size : max_a[j];
+    for (int j = 0; j < kWide; ++j) {
+      const double x = a[j], y = b[j], z = x - y;
+      abs[j] += std::abs(a[j] - b[j]);
+      product[kSq][j] = std::fma(z, z, product[kSq][j]);
+      product[kAa][j] += x * x;
+      product[kBb][j] += y * y;
+      product[kAb][j] += x * y;
     }
   }
 
-  // In the order of the vector kernels: halves, quarters, pairs.
-  static float Total(const float (&lane)[kLanes]) {
-    float sum[kLanes];
-    std::copy(lane, lane + kLanes, sum);
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-      for (int j = 0; j < half; ++j) sum[j] += sum[j + half];
-    }
-    return sum[0];
+  float Abs() const { return ((abs[0] + abs[4]) + (abs[2] + abs[6])) + ((abs[1] + abs[5]) + (abs[3] + abs[7])); }
+  double Of(QuickProduct which) const {
+    const double(&l)[kWide] = product[which];
+    return ((l[0] + l[4]) + (l[1] + l[5])) + ((l[2] + l[6]) + (l[3] + l[7]));
   }
 };
 
@@ -83,38 +78,38 @@ void LoadRun(const void* run, float* out) {
 }
 
 template <RunType kA, RunType kB>
-QuickChunk CompareQuickly(const void* left, const void* right) {
-  float a[kChunk], b[kChunk];
-  LoadRun<kA>(left, a);
-  LoadRun<kB>(right, b);
-  QuickLanes lanes;
-  QuickChunk out;
-  for (int i = 0; i < kChunk; i += kLanes) lanes.Add(a + i, b + i);
-  out.sq = QuickLanes::Total(lanes.sq);
-  out.aa = QuickLanes::Total(lanes.aa);
-  out.bb = QuickLanes::Total(lanes.bb);
-  out.sound = out.sq >= kQuickLeast && out.aa >= kQuickLeast && out.bb >= kQuickLeast &&
-              (out.sq + out.aa) + out.bb < std::numeric_limits<float>::infinity();
-  if (!out.sound) return out;
-  out.abs = QuickLanes::Total(lanes.abs);
-  out.ab = QuickLanes::Total(lanes.ab);
-  out.max_d = *std::max_element(lanes.max_d, lanes.max_d + kLanes);
-  out.max_a = *std::max_element(lanes.max_a, lanes.max_a + kLanes);
-  for (int i = 0; i < kChunk; ++i) {
-    const float d = std::abs(a[i] - b[i]);
-    out.identical += d == 0.0f;
-    out.below_small += d < kSmallDifference;
-    out.below_medium += d < kMediumDifference;
+void CompareQuickly(const void* const* left, const void* const* right, int runs, QuickTile& out) {
+  out.sound = 0;
+  for (int r = 0; r < runs; ++r) {
+    float a[kChunk], b[kChunk];
+    LoadRun<kA>(left[r], a);
+    LoadRun<kB>(right[r], b);
+    bool sound = true;
+    out.max_d[r] = out.max_a[r] = 0;
+    out.identical[r] = out.below_small[r] = out.below_medium[r] = 0;
+    for (int i = 0; i < kChunk; ++i) {
+      const float d = std::abs(a[i] - b[i]);
+      sound = sound && d < kQuickMost;
+      out.max_d[r] = std::max(out.max_d[r], d);
+      out.max_a[r] = std::max(out.max_a[r], std::abs(a[i]));
+      out.identical[r] += d == 0.0f;
+      out.below_small[r] += d < kSmallDifference;
+      out.below_medium[r] += d < kMediumDifference;
+    }
+    QuickLanes lanes;
+    for (int i = 0; i < kChunk; i += QuickLanes::kWide) lanes.Add(a + i, b + i);
+    out.abs[r] = lanes.Abs();
+    for (const QuickProduct p : {kSq, kAa, kBb, kAb}) out.products[r][p] = lanes.Of(p);
+    out.sound |= sound ? 1u << r : 0;
   }
-  return out;
 }
 
 }  // namespace
 
 using enum RunType;
-const QuickKernels kQuickScalar = {{{RunByRun<CompareQuickly<kF32, kF32>>, RunByRun<CompareQuickly<kF32, kF16>>, RunByRun<CompareQuickly<kF32, kBF16>>},
-                                   {RunByRun<CompareQuickly<kF16, kF32>>, nullptr, nullptr},
-                                   {RunByRun<CompareQuickly<kBF16, kF32>>, nullptr, nullptr}}};
+const QuickKernels kQuickScalar = {{{CompareQuickly<kF32, kF32>, CompareQuickly<kF32, kF16>, CompareQuickly<kF32, kBF16>},
+                                   {CompareQuickly<kF16, kF32>, nullptr, nullptr},
+                                   {CompareQuickly<kBF16, kF32>, nullptr, nullptr}}};
 
 void SumParts(Isa isa, const float* a, const float* b, int count, PartSums (&out)[kParts]) {
 #if defined(__x86_64__)
@@ -144,8 +139,7 @@ void SumParts(Isa isa, const float* a, const float* b, int count, PartSums (&out
 QuickKernel QuickKernelFor(Isa isa, RunType a, RunType b) {
   const QuickKernels* kernels = &kQuickScalar;
 #if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) kernels = &kQuickAvx512;
-  else if (isa >= Isa::kAvx2) kernels = &kQuickAvx2;
+  if (isa >= Isa::kAvx2) kernels = &kQuickAvx2;
 #endif
   (void)isa;
   const QuickKernel kernel = kernels->of[static_cast<int>(a)][static_cast<int>(b)];

@@ -11,7 +11,6 @@
 namespace apr {
 namespace {
 
-
 template <typename Real>
 void Worst(ElementDiff& diff, double distance, int64_t index, Real a, Real b) {
   if (diff.max_index >= 0 && !(distance > diff.max_abs)) return;
@@ -182,15 +181,15 @@ void QuickComparison::AddTile(const void* const* a, const void* const* b, const 
   float top = 0;
   for (int r = 0; r < runs; ++r) {
     abs += static_cast<double>(tile.abs[r]);
-    sq += static_cast<double>(tile.sq[r]);
-    aa += static_cast<double>(tile.aa[r]);
-    bb += static_cast<double>(tile.bb[r]);
-    ab += static_cast<double>(tile.ab[r]);
+    sq += tile.products[r][kSq];
+    aa += tile.products[r][kAa];
+    bb += tile.products[r][kBb];
+    ab += tile.products[r][kAb];
     identical += tile.identical[r];
     small += tile.below_small[r];
     medium += tile.below_medium[r];
     top = std::max(top, tile.max_d[r]);
-    out[r] = {tile.sq[r], tile.max_d[r], tile.max_a[r], tile.max_d[r]};
+    out[r] = {static_cast<float>(tile.products[r][kSq]), tile.max_d[r], tile.max_a[r], tile.max_d[r]};
   }
   diff_.sum_abs = abs, diff_.sum_sq = sq, diff_.sum_aa = aa, diff_.sum_bb = bb, diff_.sum_ab = ab;
   diff_.finite += int64_t{runs} * kChunk;

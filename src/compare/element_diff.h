@@ -51,8 +51,8 @@ struct ChunkStatistics {
 // Accumulate, which also fills `statistics` (nullable; one per run) .
 void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
                       ChunkStatistics* statistics);
-// AccumulateChunks with kappa 0, a run at a time, for elements of which a side is quantised: sums within a run of 256 are
-// in f32, as chunk_kernels.h says; maxima, places and counts are the same.
+// AccumulateChunks with kappa 0, several runs at a time, for elements of which a side is quantised and comes decoded: maxima,
+// places and counts are the same, sums but for the order of their terms.
 class QuickComparison {
  public:
   // How the elements of either side lie; one of them at least as f32. `located`: the largest difference whose place is
