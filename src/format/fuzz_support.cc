@@ -1,7 +1,10 @@
 // See fuzz_support.h.
 #include "format/fuzz_support.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
+#include <string>
 
 #include "base/error.h"
 #include "format/apr_reader.h"
@@ -55,5 +58,41 @@ uint64_t FuzzRandom::Edge(uint64_t size) {
                             size / 2};
   return edges[Below(std::size(edges))];
 }
+
+#ifdef APR_LIBFUZZER
+namespace {
+
+// The largest number in the text up to `limit`: the end of the data, if the header is a sane one.
+uint64_t LargestNumber(const std::string& text, uint64_t limit) {
+  uint64_t largest = 0, number = 0;
+  for (const char c : text + ",") {
+    if (c >= '0' && c <= '9') {
+      number = std::min<uint64_t>(number * 10 + static_cast<uint64_t>(c - '0'), limit + 1);
+    } else {
+      if (number <= limit) largest = std::max(largest, number);
+      number = 0;
+    }
+  }
+  return largest;
+}
+
+}  // namespace
+
+size_t MutateSafetensors(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
+  FuzzRandom random(seed);
+  const bool whole = size < 16 || max_size < 64 || random.Below(4) == 0;
+  if (whole || LoadLe<uint64_t>(data) > size - 8) return LLVMFuzzerMutate(data, size, max_size);
+  const size_t room = max_size - 8;
+  std::string text(reinterpret_cast<char*>(data) + 8, LoadLe<uint64_t>(data));
+  const size_t old = text.size();
+  text.resize(std::max(old, room));
+  text.resize(LLVMFuzzerMutate(reinterpret_cast<uint8_t*>(text.data()), old, room));
+  const uint64_t data_bytes = std::min<uint64_t>(LargestNumber(text, 4096), room - text.size());
+  StoreLe<uint64_t>(data, text.size());
+  std::memcpy(data + 8, text.data(), text.size());
+  std::memset(data + 8 + text.size(), 0, data_bytes);
+  return 8 + text.size() + data_bytes;
+}
+#endif
 
 }  // namespace apr

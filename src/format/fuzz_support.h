@@ -17,6 +17,11 @@ namespace apr {
 // anything else ends the process.
 void FuzzModelFile(Bytes bytes, const char* name);
 
+#ifdef APR_LIBFUZZER
+// For custom mutators: works on the JSON header and then makes length and data fit it.
+size_t MutateSafetensors(uint8_t* data, size_t size, size_t max_size, unsigned seed);
+#endif
+
 // A small reproducible generator for custom mutators.
 class FuzzRandom {
  public:

@@ -13,21 +13,21 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "format/packed_parts.h"
 #include "quant/quant.h"
 
 namespace apr {
 namespace {
 
-// The quantization_config; nullptr if there is none.
+// The quantization_config, or MLX's quantization; nullptr if there is none.
 const Json* Settings(const Json* config) {
-  if (config == nullptr) return nullptr;
-  const auto found = config->find("quantization_config");
-  return found != config->end() && found->is_object() ? &*found : nullptr;
+  const Json* found = ObjectOf(config, "quantization_config");
+  return found != nullptr ? found : ObjectOf(config, "quantization");  // MLX's
 }
 
 std::string MethodOf(const Json& settings) {
-  const auto found = settings.find("quant_method");
-  return found != settings.end() && found->is_string() ? fmt::format("quant_method '{}'", found->get<std::string>()) : "no quant_method";
+  const auto method = TextOf(&settings, "quant_method");
+  return method ? fmt::format("quant_method '{}'", *method) : "no quant_method";
 }
 
 bool EndsInAny(std::string_view name, std::initializer_list<std::string_view> ends) {
@@ -68,43 +68,26 @@ class Finder {
 
   std::optional<PackedWeight> FromPart(const TensorInfo& info) {
     if (const auto module = Module(info.name, ".qweight")) return FromQweight(*module);
-    if (const auto module = Module(info.name, ".weight_packed")) return FromCompressed(*module);
+    if (const auto module = Module(info.name, ".weight_packed")) {
+      return info.dtype == DType::kU8 ? FindFloatCodes(file_, *module) : FromCompressed(*module);
+    }
     if (info.dtype == DType::kU8 && info.name.ends_with("_blocks")) return FromBlocks(info.name);
-    const bool narrow = info.dtype == DType::kI8 || info.dtype == DType::kF8E4M3 ||
-                        info.dtype == DType::kF8E5M2;
-    if (!narrow || info.shape.ndim() != 2) return std::nullopt;
-    if (const auto module = Module(info.name, ".weight")) return FromScaled(*module);
-    return std::nullopt;
-  }
-
-  std::optional<TensorView> Part(const std::string& name, PackedWeight* weight) {
-    const TensorInfo* info = file_.Find(name);
-    if (info == nullptr) return std::nullopt;
-    weight->parts.push_back(name);
-    return file_.View(*info);
-  }
-  TensorView Need(const std::string& name, PackedWeight* weight) {
-    if (const auto view = Part(name, weight)) return *view;
-    throw Error(ErrorCode::kInvalidFormat, "packed weight: the tensor '" + name + "' is absent");
-  }
-
-  std::optional<int64_t> Setting(const char* key) const {
-    if (settings_ == nullptr) return std::nullopt;
-    const auto found = settings_->find(key);
-    if (found == settings_->end() || !found->is_number_integer()) return std::nullopt;
-    return found->get<int64_t>();
-  }
-  bool StoresZeroItself() const {
-    if (settings_ == nullptr) return false;
-    const auto found = settings_->find("checkpoint_format");
-    return found != settings_->end() && found->is_string() && *found == "gptq_v2";
+    const auto module = Module(info.name, ".weight");
+    if (!module || info.shape.ndim() != 2) return std::nullopt;
+    if (info.dtype == DType::kU32) return FindMlx(file_, *module);
+    if (info.dtype == DType::kU8) {
+      auto weight = FindBitsAndBytes(file_, *module);
+      return weight ? std::move(weight) : FindModelOpt(file_, *module);
+    }
+    const bool narrow = info.dtype == DType::kI8 || info.dtype == DType::kF8E4M3 || info.dtype == DType::kF8E5M2;
+    return narrow ? FromScaled(*module) : std::nullopt;
   }
 
   // A symmetric file's zero is the middle of its range. Some say format 1 and store it, where format 1 has one less
   // (vllm-project/vllm#38966: Qwen's GPTQ files of 2026).
   static bool IsMiddleItself(const TensorView& qzeros, int bits) {
     const uint32_t word = bits == 2 ? 0xAAAAAAAAu : bits == 4 ? 0x88888888u : 0x80808080u;
-    bool all = bits != 3 && !qzeros.bytes.empty();
+    bool all = (bits == 2 || bits == 4 || bits == 8) && !qzeros.bytes.empty();
     for (size_t at = 0; all && at < qzeros.bytes.size(); at += 4) all = LoadLe<uint32_t>(qzeros.bytes.data() + at) == word;
     return all;
   }
@@ -119,85 +102,95 @@ class Finder {
 };
 
 PackedWeight Finder::FromQweight(const std::string& module) {
-  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "", .parts = {}, .data = {}};
-  const TensorView qweight = Need(module + ".qweight", &weight);
-  const TensorView qzeros = Need(module + ".qzeros", &weight);
-  const TensorView scales = Need(module + ".scales", &weight);
-  const auto g_idx = Part(module + ".g_idx", &weight);
+  const bool has_index = file_.Find(module + ".g_idx") != nullptr;
+  PartFinder finder(file_, module + ".weight", "gptq");
+  const TensorView qweight = finder.Need(module + ".qweight");
+  const TensorView qzeros = finder.Need(module + ".qzeros");
+  const TensorView scales = finder.Need(module + ".scales");
+  const auto g_idx = finder.Part(module + ".g_idx");
   // GPTQ packs along the inputs and keeps a column for each output; AWQ packs the outputs.
-  if (!g_idx && qweight.cols() * 8 == scales.cols()) {
+  if (!has_index && qweight.cols() * 8 == scales.cols()) {
     const AwqParts parts{qweight, qzeros, scales};
+    PackedWeight weight = std::move(finder).Weight(CheckAwq(parts), parts);
     weight.scheme = "awq";
-    weight.shape = CheckAwq(parts);
-    weight.data = parts;
     return weight;
   }
-  int64_t bits = Setting("bits").value_or(0);
+  int64_t bits = IntegerOf(settings_, "bits").value_or(0);
   if (bits == 0 && g_idx && g_idx->cols() > 0) bits = 32 * qweight.rows() / g_idx->cols();
   if (bits < 1 || bits > 8) {
     throw Error(ErrorCode::kInvalidFormat,
                 "packed weight: neither quantization_config.bits nor g_idx tells its bits");
   }
-  const GptqParts parts{.qweight = qweight, .qzeros = qzeros, .scales = scales, .g_idx = g_idx,
-                        .bits = static_cast<int>(bits), .zero_minus_one = !StoresZeroItself() && !IsMiddleItself(qzeros, static_cast<int>(bits))};
-  weight.scheme = "gptq";
-  weight.shape = CheckGptq(parts);
-  weight.data = parts;
-  return weight;
+  const std::string format = TextOf(settings_, "checkpoint_format").value_or("gptq");
+  if (format != "gptq" && format != "gptq_v2" && format != "gptq_p") {
+    throw Error(ErrorCode::kModelLoad, "packed weight: the checkpoint_format '" + format + "' is not supported");
+  }
+  GptqParts parts{.qweight = qweight, .qzeros = qzeros, .scales = scales, .g_idx = g_idx, .bits = static_cast<int>(bits), .planar = format == "gptq_p" && bits == 3};
+  const Shape shape = CheckGptq(parts);
+  parts.zero = format != "gptq" || IsMiddleItself(qzeros, parts.bits) ? GptqZero::kItself : ZeroOfFormat1(parts);
+  return std::move(finder).Weight(shape, parts);
+}
+
+// The bits of `in` codes that fill `words` words. Only few codes fill as many with several; published are 4 and 8.
+int BitsOf(int64_t in, int64_t words) {
+  for (const int bits : {4, 8, 2, 3, 5, 6, 7, 1}) {
+    if (words == in / 32 * bits + (in % 32 * bits + 31) / 32) return bits;
+  }
+  return 0;
 }
 
 PackedWeight Finder::FromCompressed(const std::string& module) {
-  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "compressed-tensors",
-                      .parts = {}, .data = {}};
+  PartFinder finder(file_, module + ".weight", "compressed-tensors");
   CompressedParts parts;
-  parts.packed = Need(module + ".weight_packed", &weight);
-  parts.scale = Need(module + ".weight_scale", &weight);
-  const TensorView shape = Need(module + ".weight_shape", &weight);
-  parts.zero_point = Part(module + ".weight_zero_point", &weight);
-  parts.g_idx = Part(module + ".weight_g_idx", &weight);
+  parts.packed = finder.Need(module + ".weight_packed");
+  parts.scale = finder.Need(module + ".weight_scale");
+  const TensorView shape = finder.Need(module + ".weight_shape");
+  parts.zero_point = finder.Part(module + ".weight_zero_point");
+  parts.g_idx = finder.Part(module + ".weight_g_idx");
   const bool wide = shape.dtype == DType::kI64;
   if (shape.shape != Shape{2} || (!wide && shape.dtype != DType::kI32)) {
     throw Error(ErrorCode::kInvalidFormat, "packed weight: weight_shape is not two integers");
   }
   parts.in = wide ? LoadLe<int64_t>(shape.bytes.data() + 8) : LoadLe<int32_t>(shape.bytes.data() + 4);
   const int64_t out = wide ? LoadLe<int64_t>(shape.bytes.data()) : LoadLe<int32_t>(shape.bytes.data());
-  // 4 bits unless that is too few for the words that are there.
-  parts.bits = parts.packed.cols() > (parts.in / 8 + (parts.in % 8 > 0 ? 1 : 0)) ? 8 : 4;
-  weight.shape = CheckCompressed(parts);
-  if (weight.shape[0] != out) {
+  parts.bits = parts.in > 0 ? BitsOf(parts.in, parts.packed.cols()) : 0;
+  const Shape checked = CheckCompressed(parts);
+  if (checked[0] != out) {
     throw Error(ErrorCode::kInvalidFormat,
-                fmt::format("packed weight: weight_shape says {} rows, weight_packed has {}", out,
-                            weight.shape[0]));
+                fmt::format("packed weight: weight_shape says {} rows, weight_packed has {}", out, checked[0]));
   }
-  weight.data = parts;
-  return weight;
+  return std::move(finder).Weight(checked, parts);
 }
 
 std::optional<PackedWeight> Finder::FromScaled(const std::string& module) {
-  PackedWeight weight{.name = module + ".weight", .shape = {}, .scheme = "scaled", .parts = {},
-                      .data = {}};
+  PartFinder finder(file_, module + ".weight", "scaled");
   ScaledParts parts;
-  parts.weight = Need(weight.name, &weight);
-  auto scale = Part(module + ".weight_scale_inv", &weight);
-  if (!scale) scale = Part(module + ".weight_scale", &weight);
+  parts.weight = finder.Need(module + ".weight");
+  auto scale = finder.Part(module + ".weight_scale_inv");
+  if (!scale) scale = finder.Part(module + ".weight_scale");
+  if (!scale && parts.weight.dtype == DType::kI8) {  // bitsandbytes: the largest of each row stands for 127
+    scale = finder.Part(module + ".SCB");
+    finder.Part(module + ".weight_format");
+    if (scale) parts.scale.factor = 1.0f / 127;
+  }
   if (!scale) return std::nullopt;  // a plain tensor of a narrow type
-  parts.scale = *scale;
-  weight.shape = CheckScaled(parts);
-  weight.data = parts;
-  return weight;
+  if (scale->dtype == DType::kU8) scale->dtype = DType::kF8E8M0;
+  if (scale->shape.ndim() == 1 && scale->shape[0] == parts.weight.rows()) scale->shape = Shape{scale->shape[0], 1};
+  parts.scale.of = *scale;
+  parts.zero_point = finder.Part(module + ".weight_zero_point");
+  const Shape shape = CheckScaled(parts);
+  return std::move(finder).Weight(shape, std::move(parts));
 }
 
 // gpt-oss as published: quant_method "mxfp4".
 std::optional<PackedWeight> Finder::FromBlocks(const std::string& name) {
-  PackedWeight weight{.name = name, .shape = {}, .scheme = "mxfp4", .parts = {}, .data = {}};
+  PartFinder finder(file_, name, "mxfp4");
   MxParts parts;
-  parts.blocks = Need(name, &weight);
-  const auto scales = Part(name.substr(0, name.size() - 7) + "_scales", &weight);
+  parts.blocks = finder.Need(name);
+  const auto scales = finder.Part(name.substr(0, name.size() - 7) + "_scales");
   if (!scales) return std::nullopt;
   parts.scales = *scales;
-  weight.shape = CheckMx(parts);
-  weight.data = parts;
-  return weight;
+  return std::move(finder).Weight(CheckMx(parts), parts);
 }
 
 }  // namespace
@@ -208,7 +201,8 @@ double PackedWeight::typical_error() const {
   if (const auto* p = std::get_if<ScaledParts>(&data)) return p->weight.dtype == DType::kI8 ? 0.01 : TypicalRelativeError(p->weight.dtype);
   const auto* gptq = std::get_if<GptqParts>(&data);
   const auto* compressed = std::get_if<CompressedParts>(&data);
-  const int bits = gptq != nullptr ? gptq->bits : compressed != nullptr ? compressed->bits : 4;
+  const auto* coded = std::get_if<CodedParts>(&data);
+  const int bits = gptq != nullptr ? gptq->bits : compressed != nullptr ? compressed->bits : coded != nullptr ? coded->bits : 4;
   return 1.6 / (1 << bits);  // of 128 values that share a scale: 0.1 for 4 bits
 }
 
@@ -217,6 +211,7 @@ std::string PackedWeight::stored_as() const {
   if (std::holds_alternative<AwqParts>(data)) return "AWQ int4";
   if (const auto* p = std::get_if<CompressedParts>(&data)) return fmt::format("compressed-tensors int{}", p->bits);
   if (const auto* p = std::get_if<ScaledParts>(&data)) return fmt::format("{} with scales", NameOf(p->weight.dtype));
+  if (const auto* p = std::get_if<CodedParts>(&data)) return p->name;
   return std::string(NameOf(DType::kMXFP4));
 }
 
@@ -237,6 +232,7 @@ void PackedWeight::DecodeRows(int64_t first, int64_t count, std::span<float> out
     ReadRows(first, count, blocks);
     return DecodeTensor({DType::kMXFP4, rows, blocks}, out);
   }
+  if (const auto* p = std::get_if<CodedParts>(&data)) return DecodeCodedRows(*p, first, count, out, what);
   DecodeScaledRows(std::get<ScaledParts>(data), first, count, out, what);
 }
 

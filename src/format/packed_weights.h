@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "format/model_file.h"
+#include "quant/packed_codes.h"
 #include "quant/packed_int.h"
 
 namespace apr {
@@ -18,9 +19,9 @@ namespace apr {
 struct PackedWeight {
   std::string name;                // of the logical tensor: "<module>.weight"
   Shape shape;                     // [out, in]; MXFP4: [..., out, in]
-  const char* scheme;              // "gptq", "awq", "compressed-tensors", "scaled", "mxfp4"
+  const char* scheme;              // "gptq", "awq", "compressed-tensors", "scaled", "mxfp4", "mlx", "bitsandbytes", "nvfp4"
   std::vector<std::string> parts;  // names of the tensors it is made of
-  std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts, MxParts> data;  // views into the ModelFile
+  std::variant<GptqParts, AwqParts, CompressedParts, ScaledParts, MxParts, CodedParts> data;  // views into the ModelFile
 
   DType dtype() const;  // of what it becomes: F32, or MXFP4
   double typical_error() const;  // relative, on Gaussian values
@@ -34,9 +35,12 @@ struct PackedWeight {
 // Every packed weight of `file`, in file order of its first part:
 //   <module>.qweight, .qzeros, .scales [, .g_idx]                        GPTQ or AWQ, told by shapes
 //   <module>.weight_packed, .weight_scale, .weight_shape
-//            [, .weight_zero_point, .weight_g_idx]                        compressed-tensors, int4 / int8
-//   <module>.weight (I8 or F8), .weight_scale or .weight_scale_inv        one scale per block, row or all
+//            [, .weight_zero_point, .weight_g_idx]                        compressed-tensors, integers of 1 to 8 bits
+//   <module>.weight (I8 or F8), .weight_scale or .weight_scale_inv
+//            [, .weight_zero_point]                                       one scale per block, row or all
+//   <module>.weight (I8), .SCB [, .weight_format]                         bitsandbytes int8
 //   <name>_blocks, <name>_scales                                           MXFP4; the logical name is the first part's
+//   those of packed_parts.h                                                NVFP4, MXFP4, MXFP6, MLX, bitsandbytes NF4 and FP4
 // Bits and the GPTQ format come from config.json's quantization_config, bits else from g_idx. Views stay
 // valid as long as `file` lives. Throws kInvalidFormat naming the weight when its parts contradict each
 // other.

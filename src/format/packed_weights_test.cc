@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -48,7 +51,7 @@ TEST(PackedWeights, EveryPublishedPackingDecodes) {
     }
     ++cases;
   }
-  EXPECT_EQ(cases, 12);
+  EXPECT_EQ(cases, 38);
 }
 
 // The rule that a wrong reader breaks without noticing: the two GPTQ formats differ by one.
@@ -56,7 +59,7 @@ TEST(PackedWeights, TheGptqFormatsAreNotTheSame) {
   const auto file = ModelFile::Open(kFolder + "gptq-4bit");
   PackedWeight weight = FindPackedWeights(*file)[0];
   const std::vector<float> right = DecodeAll(weight);
-  std::get<GptqParts>(weight.data).zero_minus_one = false;
+  std::get<GptqParts>(weight.data).zero = GptqZero::kItself;
   EXPECT_NE(DecodeAll(weight), right);
 }
 
@@ -78,7 +81,7 @@ TEST(PackedWeights, AStoredMiddleIsTheMiddle) {
     const std::string name = folder / std::to_string(zero);
     WriteSafetensorsFolder({.folder = name, .tensors = tensors, .metadata = {}});
     std::ofstream(name + "/config.json") << *file->config();
-    EXPECT_EQ(std::get<GptqParts>(FindPackedWeights(*ModelFile::Open(name))[0].data).zero_minus_one, zero == 7);
+    EXPECT_EQ(std::get<GptqParts>(FindPackedWeights(*ModelFile::Open(name))[0].data).zero == GptqZero::kItself, zero == 8);
   }
 }
 
@@ -87,7 +90,7 @@ TEST(PackedWeights, ContradictingPartsAreRefused) {
   const GptqParts good = std::get<GptqParts>(FindPackedWeights(*file)[0].data);
   EXPECT_EQ(CheckGptq(good), (Shape{32, 64}));
   GptqParts bad = good;
-  bad.bits = 5;
+  bad.bits = 5;  // 51.2 inputs
   EXPECT_THROW(CheckGptq(bad), Error);
   bad = good;
   bad.scales = good.scales.Rows(0, 3);
@@ -109,6 +112,63 @@ TEST(PackedWeights, Mxfp4NeedsAScaleForEachBlock) {
   EXPECT_THROW(CheckMx(parts), Error);
   std::swap(parts.blocks, parts.scales);
   EXPECT_THROW(CheckMx(parts), Error);
+}
+
+// Zeros of 0 in format 1 are told apart by the weights beside them.
+TEST(PackedWeights, AZeroOfZeroBorrowsOrWraps) {
+  const auto rule = [](const char* name) { return std::get<GptqParts>(FindPackedWeights(*ModelFile::Open(kFolder + name))[0].data).zero; };
+  EXPECT_EQ(rule("gptq-2bit"), GptqZero::kFieldMinusOne);
+  EXPECT_EQ(rule("gptq-4bit"), GptqZero::kFieldMinusOne);
+  for (const char* borrowed : {"gptq-2bit-borrow", "gptq-4bit-borrow", "gptq-8bit-borrow"}) EXPECT_EQ(rule(borrowed), GptqZero::kWordMinusOnes) << borrowed;
+  EXPECT_EQ(rule("gptq-3bit"), GptqZero::kFieldMinusOne);
+  EXPECT_EQ(rule("gptq-v2"), GptqZero::kItself);
+}
+
+CodedParts CodedOf(const char* name, std::shared_ptr<const ModelFile>& file) {
+  file = ModelFile::Open(kFolder + name);
+  return std::get<CodedParts>(FindPackedWeights(*file)[0].data);
+}
+
+TEST(PackedWeights, CodesThatDoNotFitTheirPartsAreRefused) {
+  std::shared_ptr<const ModelFile> file;
+  const CodedParts good = CodedOf("nf4-nested", file);
+  EXPECT_EQ(CheckCoded(good), (Shape{12, 64}));
+  const std::vector<std::function<void(CodedParts&)>> damages = {
+      [](CodedParts& p) { p.shape = Shape{12, 66}; },
+      [](CodedParts& p) { p.shape = Shape{-12, -64}; },
+      [](CodedParts& p) { p.shape = Shape{int64_t{1} << 40, int64_t{1} << 40}; },
+      [](CodedParts& p) { p.bits = 8; },
+      [](CodedParts& p) { p.bits = 0; },
+      [](CodedParts& p) { p.values[3] = NAN; },
+      [](CodedParts& p) { p.block = 0; },
+      [](CodedParts& p) { p.block = 64; },
+      [](CodedParts& p) { p.scale.table.pop_back(); },
+      [](CodedParts& p) { p.scale.table.clear(); },
+      [](CodedParts& p) { p.scale.outer_block = 1; },
+      [](CodedParts& p) { p.scale.outer_block = 0; },
+      [](CodedParts& p) { p.bias = p.scale.of; },
+  };
+  for (size_t i = 0; i < damages.size(); ++i) {
+    CodedParts bad = good;
+    damages[i](bad);
+    EXPECT_THROW(CheckCoded(bad), Error) << i;
+  }
+}
+
+// What a code's value may be off by is half of the way to the next: by its steps codes are judged.
+TEST(PackedWeights, StepsReachTheFartherNeighbour) {
+  std::shared_ptr<const ModelFile> file;
+  CodedParts parts = CodedOf("nvfp4", file);
+  std::vector<float> values(48), steps(48);
+  DecodeCodedRows(parts, 2, 1, values, PackedRead::kValues);
+  DecodeCodedRows(parts, 2, 1, steps, PackedRead::kSteps);
+  const std::vector<float> sizes = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6}, farther = {0.5f, 0.5f, 0.5f, 0.5f, 1, 1, 2, 2};
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float scale = parts.scale.At(static_cast<int64_t>(2 * 3 + i / 16));
+    const auto code = static_cast<size_t>(std::find(sizes.begin(), sizes.end(), std::fabs(values[i] / scale)) - sizes.begin());
+    ASSERT_LT(code, sizes.size());
+    EXPECT_EQ(steps[i], farther[code] * scale) << i;
+  }
 }
 
 TEST(PackedWeights, APlainModelHasNone) {

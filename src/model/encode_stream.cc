@@ -64,7 +64,9 @@ void EncodeStream(const RowStream& s, const EncodeContext& context, const ByteSi
   const int64_t threads = context.pool == nullptr ? 1 : context.pool->threads();
   const int64_t batch = std::min(s.rows, piece * (threads == 1 ? 1 : threads * kPiecesPerThread));
   EncodeBuffers fresh;
-  auto& [values, bytes, before] = context.buffers ? *context.buffers : fresh;
+  EncodeBuffers& buffers = context.buffers ? *context.buffers : fresh;
+  std::vector<std::vector<float>>& values = buffers.values;
+  std::vector<std::byte>&bytes = buffers.bytes, &before = buffers.before;
   values.resize(std::max(values.size(), static_cast<size_t>(threads)));
   for (auto& buffer : values) {
     if (padded != s.cols) buffer.clear();  // what fills up a row is 0

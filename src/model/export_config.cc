@@ -286,7 +286,7 @@ Json HfConfig(const Model& model, const std::string& torch_dtype) {
   Json out;
   if (model.file().config() != nullptr) {
     out = *model.file().config();
-    out.erase("quantization_config");
+    for (const char* packing : {"quantization_config", "quantization"}) out.erase(packing);
     out.erase("dtype");
   } else {
     out = Writer(model).Run();

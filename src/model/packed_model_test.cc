@@ -43,7 +43,7 @@ struct Codes {
   Codes(const Shape& shape, bool symmetric, std::mt19937& random) : out(shape[0]), in(shape[1]), groups(in / kGroup) {
     for (int64_t i = 0; i < out * in; ++i) q.push_back(random() % 16);
     for (int64_t i = 0; i < groups * out; ++i) {
-      zero.push_back(symmetric ? 8 : random() % 16);
+      zero.push_back(symmetric ? 8 : 1 + random() % 15);
       scale.push_back(F32ToF16(0.01f + 0.02f * static_cast<float>(random() % 1000) / 1000));
     }
     for (int64_t o = 0; o < out; ++o) {
@@ -109,9 +109,46 @@ Parts Scaled(const std::string& module, Codes& c) {
   return {Made(module + ".weight", DType::kI8, {c.out, c.in}, bytes.data()), Made(module + ".weight_scale", DType::kF32, {c.out, 1}, scale.data())};
 }
 
+Parts Mlx(const std::string& module, Codes& c) {
+  std::vector<uint32_t> words(static_cast<size_t>(c.out * c.in / 8));
+  std::vector<uint16_t> scale, bias;
+  for (int64_t o = 0; o < c.out; ++o) {
+    for (int64_t g = 0; g < c.groups; ++g) {
+      scale.push_back(c.scale[static_cast<size_t>(g * c.out + o)]);
+      bias.push_back(F32ToF16(-static_cast<float>(c.ZeroAt(g, o)) * F16ToF32(scale.back())));
+    }
+    for (int64_t i = 0; i < c.in; ++i) {
+      const auto at = static_cast<size_t>(o * c.groups + i / kGroup);
+      words[static_cast<size_t>((o * c.in + i) / 8)] |= c.At(o, i) << (4 * (i % 8));
+      c.meaning[static_cast<size_t>(o * c.in + i)] = static_cast<float>(c.At(o, i)) * F16ToF32(scale[at]) + F16ToF32(bias[at]);
+    }
+  }
+  return {Made(module + ".weight", DType::kU32, {c.out, c.in / 8}, words.data()), Made(module + ".scales", DType::kF16, {c.out, c.groups}, scale.data()),
+          Made(module + ".biases", DType::kF16, {c.out, c.groups}, bias.data())};
+}
+
+Parts Nf4(const std::string& module, Codes& c) {
+  const int64_t count = c.out * c.in;
+  std::vector<uint8_t> bytes(static_cast<size_t>(count / 2));
+  std::vector<float> table, largest;
+  for (int i = 0; i < 16; ++i) table.push_back(static_cast<float>(i * i - 100) / 128);
+  for (int64_t b = 0; b < count / kGroup; ++b) largest.push_back(0.25f * F16ToF32(c.scale[static_cast<size_t>(b) % c.scale.size()]));
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<size_t>(i);
+    bytes[at / 2] = static_cast<uint8_t>(bytes[at / 2] | c.q[at] << (i % 2 == 0 ? 4 : 0));
+    c.meaning[at] = table[c.q[at]] * largest[static_cast<size_t>(i / kGroup)];
+  }
+  const std::string name = module + ".weight", state = DumpJson({{"quant_type", "nf4"}, {"blocksize", kGroup}, {"shape", {c.out, c.in}}});
+  return {Made(name, DType::kU8, {count / 2, 1}, bytes.data()), Made(name + ".absmax", DType::kF32, {count / kGroup}, largest.data()),
+          Made(name + ".quant_map", DType::kF32, {16}, table.data()),
+          Made(name + ".quant_state.bitsandbytes__nf4", DType::kU8, {static_cast<int64_t>(state.size())}, state.data())};
+}
+
 Parts Pack(const std::string& scheme, const std::string& module, Codes& codes) {
   if (scheme == "gptq") return Gptq(module, codes);
   if (scheme == "awq") return Awq(module, codes);
+  if (scheme == "mlx") return Mlx(module, codes);
+  if (scheme == "nf4") return Nf4(module, codes);
   return scheme == "scaled" ? Scaled(module, codes) : Compressed(module, codes);
 }
 
@@ -143,13 +180,14 @@ class PackedModel : public testing::TestWithParam<std::string> {
     }
     Json config = *original->config();
     Write("plain", plain, config);
-    config["quantization_config"] = {{"quant_method", GetParam()}, {"bits", 4}};
+    config[kSettings] = {{"quant_method", GetParam()}, {"bits", 4}, {"group_size", kGroup}};
     Write("packed", packed, config);
   }
   void Write(const std::string& name, const Parts& tensors, const Json& config) {
     WriteSafetensorsFolder({.folder = folder_ / name, .tensors = tensors, .metadata = {}});
     std::ofstream(folder_ / (name + "/config.json")) << config;
   }
+  const std::string kSettings = GetParam() == "mlx" ? "quantization" : "quantization_config";
   TempFolder folder_{"packed-model-test"};
   int matrices_ = 0;
 };
@@ -165,7 +203,7 @@ TEST_P(PackedModel, IsTheModelOfWhatItDecodesTo) {
   EXPECT_EQ(Logits(*packed), expected);
   ExportSafetensors(packed, {.out = folder_ / "back"});
   EXPECT_EQ(Logits(*Model::Load(folder_ / "back")), expected);
-  EXPECT_FALSE(ModelFile::Open(folder_ / "back")->config()->contains("quantization_config")) << "nothing is quantised there";
+  EXPECT_FALSE(ModelFile::Open(folder_ / "back")->config()->contains(kSettings)) << "nothing is quantised there";
   ExportGguf(packed, {.out = folder_ / "back.gguf", .dtype = DType::kF32});
   EXPECT_EQ(Logits(*Model::Load(folder_ / "back.gguf")), expected);
 }
@@ -259,7 +297,7 @@ TEST_P(PackedModel, AMissingPartIsToldByName) {
   }
   Write("broken", rest, *file->config());
   // Without its scale a matrix of integers is one that nothing explains.
-  const std::string named = GetParam() == "scaled" ? FindPackedWeights(*file)[0].name : lost;
+  const std::string named = GetParam() == "scaled" || GetParam() == "mlx" || GetParam() == "nf4" ? FindPackedWeights(*file)[0].name : lost;
   try {
     Model::Load(folder_ / "broken");
     FAIL() << "loaded without " << lost;
@@ -339,7 +377,7 @@ TEST_F(Mxfp4Experts, AreReadInPlaceWrittenAsTheyStandAndUnpacked) {
   EXPECT_EQ(Logits(*Model::Load(folder_ / "kept.gguf")), expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemes, PackedModel, testing::Values("gptq", "awq", "compressed", "scaled"), [](const auto& p) { return p.param; });
+INSTANTIATE_TEST_SUITE_P(Schemes, PackedModel, testing::Values("gptq", "awq", "compressed", "scaled", "mlx", "nf4"), [](const auto& p) { return p.param; });
 
 }  // namespace
 }  // namespace apr

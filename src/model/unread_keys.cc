@@ -23,7 +23,7 @@ constexpr std::string_view kBookkeeping[] = {
     "layer_norm_initializer", "layerdrop", "max_length", "max_window_layers", "mlp_dropout",
     "model_max_length", "model_type", "n_ctx", "num_nextn_predict_layers", "output_attentions",
     "output_hidden_states", "output_router_logits", "pad_token", "pad_token_id", "prefix",
-    "pretraining_tp", "problem_type", "quantization_config", "reorder_and_upcast_attn",
+    "pretraining_tp", "problem_type", "quantization", "quantization_config", "reorder_and_upcast_attn",
     "resid_pdrop", "residual_dropout", "return_dict", "rope_interleaved", "router_aux_loss_coef",
     "router_jitter_noise", "router_z_loss_coef", "scale_attention_softmax_in_fp32", "sep_token_id",
     "seq_aux", "sequence_parallel", "summary_activation", "summary_first_dropout",

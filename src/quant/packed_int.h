@@ -4,7 +4,7 @@
 // the block type MXFP4.
 //
 // Sources: AutoGPTQ auto_gptq/nn_modules/qlinear/qlinear_cuda.py (pack), GPTQModel
-// gptqmodel/utils/model.py (v1 and v2 zero points), AutoAWQ awq/modules/linear/gemm.py (from_linear),
+// gptqmodel/utils/model.py (v1 and v2 zero points), utils/planar_packing.py, AutoAWQ awq/modules/linear/gemm.py (from_linear),
 // transformers src/transformers/integrations/mxfp4.py (convert_moe_packed_tensors), vllm-project/compressed-tensors compressors/quantized_compressors/pack_quantized.py,
 // deepseek-ai/DeepSeek-V3 inference/kernel.py (weight_dequant).
 #pragma once
@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 
+#include "quant/packed_scale.h"
 #include "tensor/tensor.h"
 
 namespace apr {
@@ -21,14 +22,22 @@ namespace apr {
 // A field may cross from one word into the next (3 bits).
 uint32_t PackedField(const std::byte* words, int64_t stride, int64_t index, int bits);
 
+// Field `index` where each 32 fields of 3, 5, 6 or 7 bits lie as planes of 4, 2 and 1 bits, the low ones first (GPTQModel's gptq_p).
+uint32_t PlanarField(const std::byte* words, int64_t stride, int64_t index, int bits);
+
+// How GPTQ stores a zero point. Format 2 as it is; format 1 one less, which a zero of 0 takes from all that the word holds, so that
+// the next field is one less still (GPTQModel, AutoRound: the word as a number less 0x11111111), or from its own field alone, modulo
+// 2^bits (3 bits and more that are no power of two, and other writers).
+enum class GptqZero { kItself, kWordMinusOnes, kFieldMinusOne };
+
 struct GptqParts {
   TensorView qweight;  // I32 [in * bits / 32, out], packed along in
   TensorView qzeros;   // I32 [groups, out * bits / 32], packed along out
   TensorView scales;   // float [groups, out]
   std::optional<TensorView> g_idx;  // I32 [in]: the group of each input; absent: in order
-  int bits = 4;        // 2, 3, 4, 8
-  // Format 1 stores zero - 1, modulo 2^bits (a zero of 0 is stored as all ones); format 2 stores zero.
-  bool zero_minus_one = true;
+  int bits = 4;        // 2 to 8; 5, 6 and 7 always planar
+  bool planar = false; // 3 bits
+  GptqZero zero = GptqZero::kWordMinusOnes;
 };
 struct AwqParts {
   TensorView qweight;  // I32 [in, out / 8]; in each word the columns stand in the order 0 2 4 6 1 3 5 7
@@ -37,16 +46,17 @@ struct AwqParts {
 };
 struct CompressedParts {
   TensorView packed;   // I32 [out, ceil(in * bits / 32)], q + 2^(bits - 1), packed along in
-  TensorView scale;    // float [out, groups], groups = 1 for one scale per row
+  TensorView scale;    // float [out, groups], groups = 1 for one scale per row; or one number for the whole tensor
   std::optional<TensorView> zero_point;  // I32 [ceil(out * bits / 32), groups], packed along out
   std::optional<TensorView> g_idx;       // I32 [in]
   int64_t in = 0;      // weight_shape[1]
-  int bits = 4;        // 4, 8
+  int bits = 4;        // 1 to 8
 };
 struct ScaledParts {
   TensorView weight;   // I8 or F8, [out, in]
-  // float [ceil(out / block_out), ceil(in / block_in)], or one number for the whole tensor.
-  TensorView scale;
+  // [ceil(out / block_out), ceil(in / block_in)], or one number for the whole tensor.
+  PackedScale scale;
+  std::optional<TensorView> zero_point;  // I8 or float, of the scale's shape: taken away before scaling
 };
 struct MxParts {
   TensorView blocks;   // U8 [..., out, in / 32, 16]: elements 2i and 2i + 1 of 32 in the low and the high half of byte i
@@ -56,6 +66,9 @@ struct MxParts {
 // Shape of the decoded weight, checked: every part has the shape and type that the others need, the
 // group numbers are in range. Throws Error(kInvalidFormat).
 Shape CheckGptq(const GptqParts& parts);
+// Which way of format 1 makes the weights that are next to zeros of 0 the more nearly 0 on average; where that does not tell, words
+// (2, 4 and 8 bits). After the check.
+GptqZero ZeroOfFormat1(const GptqParts& parts);
 Shape CheckAwq(const AwqParts& parts);
 Shape CheckCompressed(const CompressedParts& parts);
 Shape CheckScaled(const ScaledParts& parts);

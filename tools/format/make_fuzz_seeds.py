@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the seed inputs of the model-file fuzz targets: tools/format/make_fuzz_seeds.py [FOLDER].
 
-FOLDER defaults to testdata/fuzz. Every seed is a small valid file made here from nothing, so that the
-fuzzer starts behind the first checks.
+FOLDER defaults to testdata/fuzz. Every seed is a small valid file made here from nothing (those of packed weights: from
+testdata/packed), so that the fuzzer starts behind the first checks.
 """
 import json
 import struct
@@ -65,6 +65,21 @@ def apr(entries, metadata, flags=0x0400, compress=None):
     return whole + struct.pack("<I", zlib.crc32(whole))
 
 
+def packed(folder):
+    """A length, config.json, and the tensors without what they are expected to be."""
+    config, raw = (folder / "config.json").read_bytes(), (folder / "model.safetensors").read_bytes()
+    begin = 8 + struct.unpack("<Q", raw[:8])[0]
+    header, data = {}, b""
+    for name, entry in json.loads(raw[8:begin]).items():
+        if name == "expected":
+            continue
+        first, end = entry["data_offsets"]
+        header[name] = entry | {"data_offsets": [len(data), len(data) + end - first]}
+        data += raw[begin + first:begin + end]
+    text = json.dumps(header).encode()
+    return struct.pack("<H", len(config)) + config + struct.pack("<Q", len(text)) + text + data
+
+
 def imatrix_dat(calls, values, name=b"blk.0.attn_q.weight", tail=b""):
     """The older form of an importance matrix with one entry."""
     return (struct.pack("<ii", 1, len(name)) + name + struct.pack("<ii", calls, len(values))
@@ -107,6 +122,8 @@ def main():
                     imatrix_dat(0, [float("nan")])],
         "json": [b"\0" + json.dumps(index).encode(), b"\1" + json.dumps(config).encode()],
     }
+    folders = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("testdata/packed/*/config.json"))
+    seeds["packed"] = [seed for seed in map(packed, folders) if len(seed) < 8192]
     for target, inputs in seeds.items():
         (root / target).mkdir(parents=True, exist_ok=True)
         for i, raw in enumerate(inputs):
