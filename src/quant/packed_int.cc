@@ -179,7 +179,7 @@ GptqZero ZeroOfFormat1(const GptqParts& p) {
   constexpr int kEnough = 64;
   const int64_t groups = p.scales.rows(), rows = p.qweight.cols(), each = 32 / p.bits;
   std::vector<int32_t> group_of;
-  double word_off = 0, field_off = 0;
+  double dd = 0, ds = 0, ss = 0;  // d: a mean from the zero point of words, s: that of fields from it
   int seen = 0;
   for (int64_t at = 0; at < p.qzeros.shape.num_elements() && seen < kEnough; ++at) {
     const auto stored = LoadLe<uint32_t>(p.qzeros.bytes.data() + 4 * at);
@@ -190,14 +190,17 @@ GptqZero ZeroOfFormat1(const GptqParts& p) {
     for (int64_t k = 0; k < std::min(each, rows - first); ++k) {
       const uint32_t mask = (1u << p.bits) - 1, w = word >> (p.bits * k) & mask, f = field >> (p.bits * k) & mask;
       if (w == f) continue;
-      const double mean = MeanCode(p, group_of, group, first + k);
-      word_off += std::fabs(mean - w);
-      field_off += std::fabs(mean - f);
+      const double d = MeanCode(p, group_of, group, first + k) - w, step = static_cast<double>(f) - w;
+      dd += d * d;
+      ds += d * step;
+      ss += step * step;
       ++seen;
     }
   }
-  // Off by one is off by 1 on average, but for the scatter of a group's mean: of 8 bits that is larger, and the common writers borrow.
-  return field_off < word_off - 0.25 * seen ? GptqZero::kFieldMinusOne : GptqZero::kWordMinusOnes;
+  // d = share * s by least squares: a share of 0 or 1, if the scatter of the means lets it be told (of 8 bits it seldom does).
+  if (seen == 0) return GptqZero::kWordMinusOnes;
+  const double share = ds / ss, error = std::sqrt((dd - share * ds) / seen / ss);
+  return share > 0.5 && share > 3 * error ? GptqZero::kFieldMinusOne : GptqZero::kWordMinusOnes;
 }
 
 void DecodeGptqRows(const GptqParts& p, int64_t first, int64_t count, std::span<float> out, PackedRead what) {

@@ -123,7 +123,7 @@ def main():
         "json": [b"\0" + json.dumps(index).encode(), b"\1" + json.dumps(config).encode()],
     }
     folders = sorted(path.parent for path in Path(__file__).resolve().parents[2].glob("testdata/packed/*/config.json"))
-    seeds["packed"] = [seed for seed in map(packed, folders) if len(seed) < 8192]
+    seeds["packed"] = [seed for seed in map(packed, folders) if len(seed) < 3072]
     for target, inputs in seeds.items():
         (root / target).mkdir(parents=True, exist_ok=True)
         for i, raw in enumerate(inputs):

@@ -55,7 +55,7 @@ def planes(values, bits):
 def gptq(rng, bits, form="gptq", borrow=False):
     """Codes lie around their zero points, as weights around 0 make them. `borrow`: format 1 as GPTQModel writes it, one taken
     from each field of a word at once; else from each field alone."""
-    out, inputs, groups = 32, 64, 4
+    out, inputs, groups = (32, 32, 2) if borrow else (32, 64, 4)
     most = 2**bits - 1
     zero = rng.integers(1, most, (groups, out))
     zero[:, ::3] = 0 if bits < 8 or borrow else 1  # of 8 bits nothing tells the two ways apart
