@@ -295,6 +295,8 @@ std::shared_ptr<const ModelFile> UnpackWeights(std::shared_ptr<const ModelFile> 
                            std::make_shared<const PackedWeight>(weight)});
   }
   out.files.push_back(MappedFile::Reserved(file->path(), bytes));
+  // What the checks looked at may have brought large parts of the file along.
+  for (const std::string_view part : parts) file->DontNeed(*file->Find(part));
   return std::make_shared<const ModelFile>(std::move(out));
 }
 

@@ -176,7 +176,7 @@ double MeanCode(const GptqParts& p, const std::vector<int32_t>& group_of, int64_
 
 GptqZero ZeroOfFormat1(const GptqParts& p) {
   if (!IsPowerOfTwo(p.bits)) return GptqZero::kFieldMinusOne;
-  constexpr int kEnough = 64;
+  constexpr int kEnough = 16;  // each touches as many pages as its group has inputs
   const int64_t groups = p.scales.rows(), rows = p.qweight.cols(), each = 32 / p.bits;
   std::vector<int32_t> group_of;
   double dd = 0, ds = 0, ss = 0;  // d: a mean from the zero point of words, s: that of fields from it
