@@ -67,7 +67,7 @@ class Part {
     Member* r = Find(reader);
     if (m == nullptr || r == nullptr || !m->differs() || !r->differs() || m->pair->a.rows() != r->pair->a.cols()) return;
     if (Judge(*m).explained) return;
-    const Factors factors = RowFactors(*m);
+    const Factors factors = SharedFactors(*m, *r);
     m->rows = factors;
     r->cols = Inverse(factors);
     for (Member* each : {m, r}) each->rounding += PlainRelative(*m->pair);
@@ -118,18 +118,28 @@ class Part {
     return out;
   }
 
-  // By least squares.
-  static Factors RowFactors(const Member& member) {
+  // B over A of each of the maker's rows, or of the reader's columns, by least squares.
+  static Factors Slopes(const Member& member, bool of_rows) {
     const std::vector<float> a = Scaled(ReadWeightF32(member.pair->a), member, false), b = ReadWeightF32(member.pair->b);
     const auto cols = static_cast<size_t>(member.pair->a.cols());
+    Factors aa(of_rows ? a.size() / cols : cols), ab(aa.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      const size_t at = of_rows ? i / cols : i % cols;
+      aa[at] += static_cast<double>(a[i]) * a[i];
+      ab[at] += static_cast<double>(a[i]) * b[i];
+    }
+    for (size_t at = 0; at < aa.size(); ++at) ab[at] = aa[at] > 0 && ab[at] != 0 ? ab[at] / aa[at] : 1;
+    return ab;
+  }
+
+  // What the maker's rows were multiplied by and the reader's columns divided by. A quantiser that clips makes both slopes smaller:
+  // that cancels in their ratio.
+  static Factors SharedFactors(const Member& maker, const Member& reader) {
+    const Factors rows = Slopes(maker, true), cols = Slopes(reader, false);
     Factors out;
-    for (size_t first = 0; first < a.size(); first += cols) {
-      double aa = 0, ab = 0;
-      for (size_t i = first; i < first + cols; ++i) {
-        aa += static_cast<double>(a[i]) * a[i];
-        ab += static_cast<double>(a[i]) * b[i];
-      }
-      out.push_back(aa > 0 && ab != 0 ? ab / aa : 1);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const double ratio = rows[i] / cols[i];
+      out.push_back(ratio > 0 ? std::copysign(std::sqrt(ratio), rows[i]) : rows[i]);
     }
     return out;
   }

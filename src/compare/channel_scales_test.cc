@@ -1,12 +1,14 @@
 // Factors moved between a norm and its readers, or between two matrices, are explained; what is not taken back is not.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <random>
 #include <set>
+#include <span>
 
 #include "base/temp_folder.h"
 #include "compare/weight_diff.h"
@@ -117,6 +119,57 @@ TEST_F(ChannelScales, ThatAreTakenBackAreExplained) {
     SCOPED_TRACE(model);
     ExpectAll(original, scaled, true, {});
   }
+}
+
+// A matrix as AWQ stores it: groups of 16 inputs, clipped at 0.9 of their largest, codes of 4 bits around a zero point.
+void AddAwq(const std::string& module, const std::vector<float>& values, int64_t in, std::vector<TensorToWrite>& tensors) {
+  constexpr int64_t kGroup = 16;
+  constexpr int kNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  const int64_t out = static_cast<int64_t>(values.size()) / in, groups = in / kGroup;
+  std::vector<uint32_t> codes(static_cast<size_t>(in * out / 8)), zeros(static_cast<size_t>(groups * out / 8));
+  std::vector<float> scales(static_cast<size_t>(groups * out));
+  for (int64_t o = 0; o < out; ++o) {
+    const int shift = 4 * kNibble[o % 8];
+    for (int64_t g = 0; g < groups; ++g) {
+      const float* x = values.data() + o * in + g * kGroup;
+      const auto [least, most] = std::minmax_element(x, x + kGroup);
+      const float limit = 0.9f * std::max(-*least, *most), low = std::clamp(*least, -limit, 0.0f), high = std::clamp(*most, 0.0f, limit);
+      const float scale = (high - low) / 15, zero = std::round(-low / scale);
+      scales[static_cast<size_t>(g * out + o)] = scale;
+      zeros[static_cast<size_t>((g * out + o) / 8)] |= static_cast<uint32_t>(zero) << shift;
+      for (int64_t i = 0; i < kGroup; ++i) {
+        codes[static_cast<size_t>(((g * kGroup + i) * out + o) / 8)] |= static_cast<uint32_t>(std::clamp(std::round(x[i] / scale) + zero, 0.0f, 15.0f)) << shift;
+      }
+    }
+  }
+  const auto made = [&](const char* part, DType dtype, const Shape& shape, const auto& of) {
+    const auto bytes = std::as_bytes(std::span(of));
+    tensors.push_back({module + part, dtype, shape, [kept = std::vector<std::byte>(bytes.begin(), bytes.end())](const ByteSink& sink) { sink(kept); }});
+  };
+  made(".qweight", DType::kI32, {in, out / 8}, codes);
+  made(".qzeros", DType::kI32, {groups, out / 8}, zeros);
+  made(".scales", DType::kF32, {groups, out}, scales);
+}
+
+TEST_F(ChannelScales, PackedAndClippedAreExplained) {
+  const Values original = Read("llama");
+  const Values scaled = Awq(original, [&](size_t n) { return Factors(n); }, 0, Columns, Rows);
+  std::vector<TensorToWrite> tensors;
+  for (const TensorInfo& info : source_->tensors()) {
+    const std::vector<float>& of = scaled.at(info.name);
+    if (info.name.ends_with("_proj.weight")) {
+      AddAwq(info.name.substr(0, info.name.size() - 7), of, info.shape.cols(), tensors);
+    } else {
+      tensors.push_back({info.name, DType::kF32, info.shape, [of](const ByteSink& sink) { sink(std::as_bytes(std::span(of))); }});
+    }
+  }
+  WriteSafetensorsFolder({.folder = folder_ / "awq", .tensors = std::move(tensors), .metadata = {}});
+  Json config = *source_->config();
+  config["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4}, {"group_size", 16}};
+  std::ofstream(folder_ / "awq/config.json") << config;
+  ThreadPool pool(1);
+  const WeightDiff diff = DiffWeights(PairWeights(ModelFile::Open(Write("original", original, DType::kF32)), ModelFile::Open(folder_ / "awq")), {}, pool);
+  for (const WeightRow& row : diff.rows) EXPECT_NE(row.verdict, WeightVerdict::kDifferent) << row.name << ": " << row.explanation;
 }
 
 TEST_F(ChannelScales, OneReaderThatDoesNotTakeThemBackIsToldWithItsPart) {
