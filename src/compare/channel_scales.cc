@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <string>
 
 #include "compare/storage_floor.h"
+#include "compare/weight_values.h"
 #include "op/context.h"
+#include "quant/block_step.h"
 
 namespace apr {
 namespace {
@@ -75,7 +78,7 @@ class Part {
   }
 
   // All members fit, or nothing is changed.
-  void Settle() {
+  void Settle(std::map<SlotKey, ChannelScale>& found) {
     std::vector<std::pair<Member*, StorageJudgement>> judged;
     for (auto& [key, member] : members_) {
       const bool scaled = !member.rows.empty() || !member.cols.empty();
@@ -91,10 +94,12 @@ class Part {
       row.expected_rmse = judgement.expected_rmse;
       row.ratio = judgement.ratio;
       row.bad_runs = 0;
+      found[*member->pair->key] = {member->rows, member->cols};
       row.explanation = fmt::format("{}: {:.2f} x the error these types must have, once channels are scaled as others of the layer take back",
                                     TypesText(member->pair->a, member->pair->b), row.ratio);
     }
     if (norm_ == nullptr) return;
+    found[*norm_->pair->key] = {};
     norm_->row->verdict = WeightVerdict::kExplained;
     norm_->row->ratio = 0;
     norm_->row->explanation = "channels are scaled, and every matrix that reads them takes it back";
@@ -205,7 +210,7 @@ struct Layer {
   }
 };
 
-void ExplainLayer(const Layer& layer, double norm_offset, ThreadPool& pool) {
+void ExplainLayer(const Layer& layer, double norm_offset, ThreadPool& pool, std::map<SlotKey, ChannelScale>& found) {
   // Where attention and feed-forward read the same norm, they are one part.
   const bool parallel = !layer.Has(Slot::kFfnNorm);
   Part attention(norm_offset, pool), ffn(norm_offset, pool);
@@ -219,14 +224,34 @@ void ExplainLayer(const Layer& layer, double norm_offset, ThreadPool& pool) {
   attention.Explain(Slot::kV, Slot::kVBias, Slot::kO);
   // Without a gate, up goes through the activation, which is not linear.
   if (layer.Has(Slot::kGate)) second.Explain(Slot::kUp, Slot::kUpBias, Slot::kDown);
-  attention.Settle();
-  if (!parallel) ffn.Settle();
+  attention.Settle(found);
+  if (!parallel) ffn.Settle(found);
+}
+
+// How far apart the values of a weight lie, where they are stored in whatever way.
+void ReadSteps(const WeightRef& weight, int64_t first, int64_t count, float* to) {
+  if (weight.grid) return weight.grid->steps(first, count, to);
+  const int64_t cols = weight.cols();
+  if (const auto plain = PlainErrorOf(weight.view.dtype)) {
+    ValuesOf(weight).read(first, count, to);
+    for (int64_t i = 0; i < count * cols; ++i) to[i] = static_cast<float>(2 * (plain->relative * std::abs(to[i]) + plain->absolute));
+    return;
+  }
+  for (int64_t row = first; row < first + count; ++row) {
+    const int64_t stored = weight.row_order ? (*weight.row_order)[static_cast<size_t>(row)] : row;
+    for (int64_t col = 0; col < cols; ++col) *to++ = StepAt(weight.view, stored, col);
+  }
+}
+
+double FactorAt(const ChannelScale& scale, int64_t row, int64_t col) {
+  return (scale.rows.empty() ? 1.0 : scale.rows[static_cast<size_t>(row)]) * (scale.cols.empty() ? 1.0 : scale.cols[static_cast<size_t>(col)]);
 }
 
 }  // namespace
 
-void ExplainChannelScales(const WeightPairs& pairs, std::vector<WeightRow>& rows, ThreadPool& pool) {
-  if (!pairs.config) return;
+std::map<SlotKey, ChannelScale> ExplainChannelScales(const WeightPairs& pairs, std::vector<WeightRow>& rows, ThreadPool& pool) {
+  std::map<SlotKey, ChannelScale> found;
+  if (!pairs.config) return found;
   std::map<std::string, WeightRow*> by_name;
   for (WeightRow& row : rows) by_name[row.name] = &row;
   std::map<int, Layer> layers;
@@ -238,8 +263,29 @@ void ExplainChannelScales(const WeightPairs& pairs, std::vector<WeightRow>& rows
     different[pair.key->layer] += row->second->verdict == WeightVerdict::kDifferent;
   }
   for (const auto& [number, layer] : layers) {
-    if (different[number] > 1) ExplainLayer(layer, pairs.config->norm_offset, pool);
+    if (different[number] > 1) ExplainLayer(layer, pairs.config->norm_offset, pool, found);
   }
+  return found;
+}
+
+WeightRef ScaledBack(const WeightRef& weight, const ChannelScale& scale) {
+  const auto shared = std::make_shared<const ChannelScale>(scale);
+  const int64_t cols = weight.cols();
+  WeightRef out{.source = weight.source};
+  out.computed = ComputedBytes::Reserve(weight.source, static_cast<uint64_t>(weight.view.shape.num_elements()) * sizeof(float), [weight, shared, cols](std::span<std::byte> to) {
+    const std::vector<float> values = ReadWeightF32(weight);
+    auto* at = reinterpret_cast<float*>(to.data());
+    for (int64_t i = 0; i < std::ssize(values); ++i) at[i] = static_cast<float>(values[static_cast<size_t>(i)] / FactorAt(*shared, i / cols, i % cols));
+  });
+  out.view = {DType::kF32, weight.view.shape, out.computed->bytes()};
+  auto grid = std::make_shared<WeightGrid>();
+  *grid = weight.grid ? *weight.grid : WeightGrid{.name = StoredText(weight), .steps = {}, .typical = TypicalError(weight), .freedom = 1};
+  grid->steps = [weight, shared, cols](int64_t first, int64_t count, float* to) {
+    ReadSteps(weight, first, count, to);
+    for (int64_t i = 0; i < count * cols; ++i) to[i] = static_cast<float>(to[i] / std::abs(FactorAt(*shared, first + i / cols, i % cols)));
+  };
+  out.grid = std::move(grid);
+  return out;
 }
 
 }  // namespace apr

@@ -109,7 +109,7 @@ double ClipOf(DType dtype, bool of_a) { return dtype != DType::kMXFP4 ? 0 : of_a
 struct Closely {
   double actual = 0, expected = 0;  // sums of squares
   double top = 0;                   // largest |a|
-  double steps_off = 0;             // sum of b - a in steps of a packed side
+  double steps_off = 0;             // sum of b - a in steps of the coarser packed side
   bool bad = false;
   double limit = 0;
 };
@@ -417,7 +417,7 @@ class StorageJudge {
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
       out.expected += of_a[at] + of_b[at];
-      const double grid = b_.grid ? of_b[at] : a_.grid ? of_a[at] : 0;
+      const double grid = std::max(a_.grid ? of_a[at] : 0.0f, b_.grid ? of_b[at] : 0.0f);  // the coarser one
       if (grid > 0) out.steps_off += (static_cast<double>(run.sound_b[at]) - run.sound_a[at]) * freedom_ / std::sqrt(12 * grid);
     }
     double floor_sum = 0;

@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <functional>
+#include <random>
 
 #include "base/float16.h"
 #include "base/json.h"
 #include "base/temp_folder.h"
 #include "compare/bisect/bisection.h"
+#include "compare/test_scaled.h"
 #include "format/model_writer.h"
 #include "quant/quant.h"
 
@@ -121,6 +124,58 @@ TEST_P(PackedSide, AWrongScaleIsNotRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, PackedSide, testing::Values("int4", "f8"), [](const auto& p) { return p.param; });
+
+// AWQ moves factors between norms and matrices before it packs, so that nothing inside a layer is what it was.
+class AwqSide : public testing::Test {
+ protected:
+  // The test model as AWQ packs it, after `damage` to the scaled values.
+  std::string Packed(const std::string& name, const std::function<void(NamedValues&)>& damage) {
+    std::mt19937 random(4);
+    NamedValues scaled = ReadValues(*original_);
+    for (const char* layer : {"model.layers.0.", "model.layers.1."}) scaled = ScaledLikeAwq(scaled, layer, 0, random);
+    damage(scaled);
+    WriteSafetensorsFolder({.folder = folder_ / name, .tensors = PackedAsAwq(*original_, scaled), .metadata = {}});
+    config_ = *original_->config();
+    config_["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4}, {"group_size", 16}};
+    std::ofstream(folder_ / (name + "/config.json")) << config_;
+    return folder_ / name;
+  }
+  static Report Judged(const std::string& a, const std::string& b) { return bisect::Run({.a = a, .b = b, .threads = 1}); }
+
+  std::shared_ptr<const ModelFile> original_ = ModelFile::Open(kModel);
+  Json config_;
+  TempFolder folder_{"awq-side"};
+};
+
+TEST_F(AwqSide, IsRoundingOfTheOriginal) {
+  const std::string packed = Packed("packed", [](NamedValues&) {});
+  for (const Report& report : {Judged(kModel, packed), Judged(packed, kModel)}) {
+    EXPECT_EQ(report.verdict, Verdict::kRounding) << (report.findings.empty() ? report.reason : report.findings[0].first.note);
+    const auto says = [](const std::string& note) { return note.find("factors taken back") != std::string::npos; };
+    EXPECT_TRUE(std::ranges::any_of(report.coverage.notes, says));
+  }
+}
+
+TEST_F(AwqSide, AFactorThatIsNotTakenBackIsTold) {
+  const NamedValues original = ReadValues(*original_);
+  const std::string victim = "model.layers.1.self_attn.k_proj.weight";
+  const Report report = Judged(kModel, Packed("packed", [&](NamedValues& values) { values[victim] = original.at(victim); }));
+  EXPECT_EQ(report.verdict, Verdict::kDifferent);
+  ASSERT_FALSE(report.findings.empty());
+  EXPECT_EQ(report.findings[0].first.phase, Phase::kWeights);
+  EXPECT_EQ(report.findings[0].first.layer, 1);
+  EXPECT_EQ(report.findings[0].first.tensor, "model.layers.1.input_layernorm.weight");
+}
+
+TEST_F(AwqSide, AnotherFaultIsFoundThroughTheFactors) {
+  const std::string packed = Packed("packed", [](NamedValues&) {});
+  config_["rope_theta"] = config_.value("rope_theta", 10000.0) * 4;
+  std::ofstream(packed + "/config.json") << config_;
+  const Report report = Judged(kModel, packed);
+  EXPECT_EQ(report.verdict, Verdict::kDifferent);
+  ASSERT_FALSE(report.findings.empty() || !report.findings[0].cause);
+  EXPECT_EQ(report.findings[0].cause->name, "rope_theta");
+}
 
 }  // namespace
 }  // namespace apr::bisect

@@ -271,6 +271,22 @@ BoundSide BindSide(std::shared_ptr<const ModelFile> file, const Architecture& ar
   return out;
 }
 
+std::map<SlotKey, ChannelScale> FindScales(const BoundSide& a, const BoundSide& b, ThreadPool& pool) {
+  WeightPairs pairs;
+  pairs.config = *a.config;
+  PairSlots(*a.architecture, *a.config, a.slots, b.slots, pairs);
+  std::erase_if(pairs.pairs, [](const WeightPair& pair) { return !pair.key || pair.key->layer < 0 || pair.a.view.shape != pair.b.view.shape; });
+  std::set<int> layers;
+  for (const WeightPair& pair : pairs.pairs) {
+    const bool norm = pair.key->slot == Slot::kAttnNorm || pair.key->slot == Slot::kFfnNorm;
+    if (norm && CompareWeights(pair, false, pool).verdict == WeightVerdict::kDifferent) layers.insert(pair.key->layer);
+  }
+  std::erase_if(pairs.pairs, [&](const WeightPair& pair) { return layers.count(pair.key->layer) == 0; });
+  std::vector<WeightRow> rows;
+  for (const WeightPair& pair : pairs.pairs) rows.push_back(CompareWeights(pair, false, pool));
+  return ExplainChannelScales(pairs, rows, pool);
+}
+
 WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std::function<bool(const SlotKey&)>& reads, bool causes,
                               ThreadPool& pool) {
   WeightPairs pairs;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "compare/channel_scales.h"
 #include "compare/storage_floor.h"
 #include "compare/weight_diff.h"
 #include "compare/weight_search.h"
@@ -53,6 +54,9 @@ struct BoundSide {
   std::vector<BindProblem> problems;
 };
 BoundSide BindSide(std::shared_ptr<const ModelFile> file, const Architecture& architecture, const ModelConfig& config);
+
+// Factors that B's quantiser moved inside layers whose norms differ (channel_scales.h), through slots.
+std::map<SlotKey, ChannelScale> FindScales(const BoundSide& a, const BoundSide& b, ThreadPool& pool);
 
 // Through slots. `reads`: whether A's computation reads a slot.
 WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std::function<bool(const SlotKey&)>& reads, bool causes,

@@ -8,6 +8,7 @@
 #include "compare/bisect/bisection.h"
 #include "compare/bisect/weight_effect.h"
 #include "compare/bisect/weight_faults.h"
+#include "compare/channel_scales.h"
 
 namespace apr::bisect {
 namespace {
@@ -28,6 +29,7 @@ class WeightsPhase {
   void BySlots() {
     const BoundSide a = BindSide(b_.a.weights, *b_.a.architecture, b_.a.config);
     BoundSide b = BindSide(b_.b.weights, *b_.b.architecture, b_.b.config);
+    TakeBackScales(a, b);
     WeightEffect effect(b_.a.config, *b_.a.architecture, a.slots, b_.a.weights, b_.pool->threads());
     const WeightComparison compared = CompareBound(a, b, [&](const SlotKey& key) { return effect.Reads(key); }, b_.options.causes, *b_.pool);
     Cover(compared);
@@ -39,6 +41,18 @@ class WeightsPhase {
     }
     b_.b.slots = std::move(b.slots);
     if (b_.b.slot_problem) b_.b.slot_problem.reset();
+  }
+
+  // A quantiser like AWQ moves factors between norms and matrices: B computes the same as before, with other values inside. Both its
+  // weights and its stages are A's once they are moved back.
+  void TakeBackScales(const BoundSide& a, BoundSide& b) {
+    const std::map<SlotKey, ChannelScale> scales = FindScales(a, b, *b_.pool);
+    for (const auto& [key, scale] : scales) {
+      const bool norm = scale.rows.empty() && scale.cols.empty();
+      WeightRef& weight = b.slots.slots.at(key).weight;
+      weight = norm ? a.slots.slots.at(key).weight : ScaledBack(weight, scale);
+    }
+    if (!scales.empty()) b_.Note(fmt::format("B's channels are scaled, as AWQ does: {} weights and what they compute are compared with the factors taken back", scales.size()));
   }
 
   void ByNames() {
