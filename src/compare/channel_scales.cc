@@ -29,6 +29,8 @@ struct Member {
   bool differs() const { return row->verdict == WeightVerdict::kDifferent; }
 };
 
+double Squared(double x) { return x * x; }
+
 Factors Inverse(const Factors& factors) {
   Factors out;
   for (const double f : factors) out.push_back(1 / f);
@@ -123,17 +125,18 @@ class Part {
     return out;
   }
 
-  // B over A of each of the maker's rows, or of the reader's columns, by least squares.
+  // B over A of each of the maker's rows, or of the reader's columns, by least squares of the side that storing changed more on the other.
   static Factors Slopes(const Member& member, bool of_rows) {
     const std::vector<float> a = Scaled(ReadWeightF32(member.pair->a), member, false), b = ReadWeightF32(member.pair->b);
     const auto cols = static_cast<size_t>(member.pair->a.cols());
-    Factors aa(of_rows ? a.size() / cols : cols), ab(aa.size());
+    const bool off = TypicalError(member.pair->a) > TypicalError(member.pair->b);
+    Factors square(of_rows ? a.size() / cols : cols), ab(square.size());
     for (size_t i = 0; i < a.size(); ++i) {
       const size_t at = of_rows ? i / cols : i % cols;
-      aa[at] += static_cast<double>(a[i]) * a[i];
+      square[at] += Squared(off ? b[i] : a[i]);
       ab[at] += static_cast<double>(a[i]) * b[i];
     }
-    for (size_t at = 0; at < aa.size(); ++at) ab[at] = aa[at] > 0 && ab[at] != 0 ? ab[at] / aa[at] : 1;
+    for (size_t at = 0; at < ab.size(); ++at) ab[at] = square[at] > 0 && ab[at] != 0 ? (off ? square[at] / ab[at] : ab[at] / square[at]) : 1;
     return ab;
   }
 
@@ -171,7 +174,7 @@ class Part {
     return values;
   }
 
-  // The side that storing changed more stays as it is: the other one is scaled.
+  // The side that storing changed more stays as it is, and is judged as made of the other one, scaled.
   StorageJudgement Judge(const Member& member) const {
     const WeightRef &a = member.pair->a, &b = member.pair->b;
     const bool off = TypicalError(a) > TypicalError(b);
@@ -181,7 +184,7 @@ class Part {
     scaled.rounding = member.rounding + 0x1p-21;
     // Subnormal numbers are rounded by an absolute amount, which is scaled too.
     if (const auto plain = PlainErrorOf(scaled.dtype); plain && plain->relative > 0) scaled.shift = Largest(member, off) * plain->absolute / plain->relative;
-    return off ? JudgeStorage(ValuesOf(a), scaled, pool_) : JudgeStorage(scaled, ValuesOf(b), pool_);
+    return JudgeStorage(scaled, ValuesOf(off ? a : b), pool_);
   }
 
   double norm_offset_;

@@ -505,12 +505,12 @@ class StorageJudge {
 
   // What storing the values of each side as the other's type with this project's encoder moves the slope, over a sample:
   // equal values all err alike.
-  double OwnSlopes() const {
+  double OwnSlopes(int64_t every) const {
     double out = 0;
     for (const auto& [from, to] : {std::pair{&a_, &b_}, std::pair{&b_, &a_}}) {
       if (!IsQuantized(to->dtype)) continue;
       double dot = 0, square = 0;
-      for (int64_t c = 0; c < out_.chunks; c += std::max<int64_t>(1, out_.chunks / kSampleChunks)) {
+      for (int64_t c = 0; c < out_.chunks; c += every) {
         const std::vector<float> x = from->Range(c * kChunk, CountOf(c));
         const auto y = StoredAs(to->dtype, x);
         for (size_t i = 0; y && i < x.size(); ++i) {
@@ -532,7 +532,9 @@ class StorageJudge {
     const double off = std::abs(out_.slope - 1);
     const double apart = std::max(d.nmse() - off * off, 0.0);  // what no factor removes
     const double limit = kSlopeBias * apart + kSlopeChance * chance + spec_.kappa + kF32Rounding;
-    out_.slope_explained = d.has_nonfinite_difference() || off <= limit || off <= limit + kSlopeBias * OwnSlopes();
+    // Values that lie on another type's grid err alike in all of a row: a sample of rows may not show it.
+    const int64_t sample = std::max<int64_t>(1, out_.chunks / kSampleChunks);
+    out_.slope_explained = d.has_nonfinite_difference() || off <= limit || off <= limit + kSlopeBias * OwnSlopes(sample) || off <= limit + kSlopeBias * OwnSlopes(1);
     out_.mean_explained = out_.mean_explained && out_.slope_explained;
   }
 
