@@ -62,6 +62,8 @@ def stages_of(model, name):
         return []
     if model.config["model_type"] in SANDWICH and "post_attention_layernorm" in name:
         return ["post_attn_norm"]
+    if "gate_up_proj" in name and "experts" not in name:
+        return ["ffn_gate", "ffn_up"]  # by which rows are hit
     return [next((stage for pattern, stage in STAGES if re.search(pattern, name)), None)]
 
 

@@ -38,7 +38,7 @@ std::string KeyOf(const ConfigField& field, const ModelConfig& a, const ModelCon
       if (key.find('.') == std::string::npos) return key;  // rope_theta is called so wherever it is nested
     }
   }
-  return field.key;
+  return name == "norm_eps" && a.layer_norm ? "layer_norm_eps" : field.key;
 }
 
 // B with its configuration as it stands now: tensors bound anew, shapes and row orders may follow from it. Factors of

@@ -251,6 +251,42 @@ void AddBroken(const BoundSide& a, const BoundSide& b, WeightPairs& pairs) {
   }
 }
 
+// Rows of the tensor before those of `slot`, where several slots lie one below the other.
+int64_t RowsBefore(const TensorRule& rule, const ModelConfig& config, const SlotKey& key) {
+  int64_t rows = 0;
+  for (const Slot slot : rule.slots) {
+    if (slot == key.slot) break;
+    rows += SlotShape(config, {slot, key.layer, key.expert})[0];
+  }
+  return rows;
+}
+
+// The coordinate of a fault in the tensor that it names: slots have canonical orientation, and may be parts of a tensor.
+void PlaceInTensor(const Architecture& architecture, const ModelConfig& config, WeightFault& fault) {
+  if (fault.keys.size() != 1 || fault.coordinate.empty() || fault.coordinate.size() > 2) return;
+  const SlotKey& key = fault.keys[0];
+  const auto has = [&](const TensorRule& r) { return std::ranges::find(r.slots, key.slot) != r.slots.end(); };
+  const auto rule = std::ranges::find_if(architecture.hf, has);
+  if (rule == architecture.hf.end() || rule->transform == Transform::kHeadByHead) return;
+  const auto slots = static_cast<int64_t>(rule->slots.size());
+  const int64_t which = std::ranges::find(rule->slots, key.slot) - rule->slots.begin();
+  int64_t row = fault.coordinate[0];
+  if (rule->transform == Transform::kPerHeadInterleaved) {
+    const int64_t head = SlotShape(config, key)[0] / HeadsOf(config, key.slot);
+    row = (row / head * slots + which) * head + row % head;
+  } else if (rule->transform == Transform::kStackedExpertsInterleaved || rule->transform == Transform::kStackedExpertsInterleavedTransposed) {
+    row = row * slots + which;
+  } else {
+    row += RowsBefore(*rule, config, key);
+  }
+  std::vector<int64_t> out = fault.coordinate;
+  out[0] = row;
+  if (out.size() == 2 && IsTransposed(rule->transform)) std::swap(out[0], out[1]);
+  if (IsStacked(rule->transform) && key.expert >= 0) out.insert(out.begin(), key.expert);
+  fault.coordinate = std::move(out);
+  if (slots > 1 && !fault.why.evidence.empty()) fault.why.evidence += fmt::format(", counted in its part {}", SlotName(key.slot));
+}
+
 // Where a tensor for each head stands for one slot, that of the head in which the worst element is.
 void NameHead(const Architecture& architecture, WeightFault& fault) {
   if (fault.keys.size() != 1 || fault.coordinate.size() != 2 || fault.keys[0].expert >= 0) return;
@@ -306,7 +342,10 @@ WeightComparison CompareBound(const BoundSide& a, const BoundSide& b, const std:
   WeightComparison out;
   out.basis = pairs.basis;
   Comparison(pairs, causes, pool).Values(out);
-  for (WeightFault& fault : out.faults) NameHead(*a.architecture, fault);
+  for (WeightFault& fault : out.faults) {
+    PlaceInTensor(*a.architecture, *a.config, fault);
+    NameHead(*a.architecture, fault);
+  }
   Presence(a, b, reads).Run(out);
   return out;
 }
