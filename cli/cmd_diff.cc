@@ -136,8 +136,9 @@ void PrintWeights(const WeightDiff& diff, Console& console) {
   for (const WeightRow& row : diff.rows) {
     const bool good = row.verdict == WeightVerdict::kIdentical || row.verdict == WeightVerdict::kExplained;
     if (good && !console.verbose()) continue;
-    table.Row({row.name, WeightVerdictName(row.verdict), row.explanation, Number(row.diff.max_abs), At(row.Coordinate()),
-               fmt::format("cosine {:.6f}", row.diff.cosine())});
+    const bool compared = row.diff.count > 0;  // of shapes that contradict each other nothing is
+    table.Row({row.name, WeightVerdictName(row.verdict), row.explanation, compared ? Number(row.diff.max_abs) : "", compared ? At(row.Coordinate()) : "",
+               compared ? fmt::format("cosine {:.6f}", row.diff.cosine()) : ""});
   }
   console.Text(table.ToString());
   for (const std::string& name : diff.only_a) console.Line("only in A: " + name);

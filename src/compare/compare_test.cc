@@ -33,6 +33,7 @@ TEST(ElementDiff, SeesEveryKindOfDifference) {
   EXPECT_TRUE(Diff({1, 2}, {1, 2}).is_identical());
   EXPECT_TRUE(Diff({0.0f}, {-0.0f}).is_identical());
   EXPECT_FALSE(Diff({}, {}).is_identical()) << "nothing compared is no agreement";
+  EXPECT_TRUE(Diff({}, {}).ToJson().at("cosine_similarity").is_null()) << "no cosine of nothing";
   for (const auto& [a, b] : std::vector<std::pair<float, float>>{{kNan, 1}, {1, kNan}, {kNan, kNan}, {kInf, 1}, {1, -kInf}, {kInf, -kInf}}) {
     const ElementDiff diff = Diff({5, a}, {5, b});
     EXPECT_TRUE(diff.has_nonfinite_difference()) << a << " " << b;

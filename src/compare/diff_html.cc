@@ -132,10 +132,11 @@ std::string WeightDiffHtml(const WeightDiff& diff) {
   for (const WeightRow* row : rows) {
     const bool good = row->verdict == WeightVerdict::kIdentical || row->verdict == WeightVerdict::kExplained;
     body += fmt::format("<tr><td>{}</td><td>{} / {}</td><td>{}</td><td class=\"{}\" title=\"{}\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-                        "<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{:.8f}</td></tr>\n",
+                        "<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
                         HtmlEscaped(row->name), HtmlEscaped(row->stored_a), HtmlEscaped(row->stored_b), row->shape_a.ToString(), good ? "ok" : "bad",
                         HtmlEscaped(row->explanation), WeightVerdictName(row->verdict), Number(row->diff.rmse()), Number(row->ratio),
-                        Number(row->diff.max_abs), CoordinateText(row->Coordinate()), Number(row->diff.a_at_max), Number(row->diff.b_at_max), row->diff.cosine());
+                        Number(row->diff.max_abs), CoordinateText(row->Coordinate()), Number(row->diff.a_at_max), Number(row->diff.b_at_max),
+                        row->diff.count == 0 ? "" : fmt::format("{:.8f}", row->diff.cosine()));
   }
   return Page("apr diff: weights", body + "</table></div>\n");
 }

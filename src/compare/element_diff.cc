@@ -139,7 +139,7 @@ Json ElementDiff::ToJson() const {
           {"mean_diff", JsonNumber(mean_abs())},
           {"rmse", JsonNumber(rmse())},
           {"nmse", JsonNumber(nmse())},
-          {"cosine_similarity", JsonNumber(cosine())}};
+          {"cosine_similarity", count == 0 ? Json(nullptr) : JsonNumber(cosine())}};
 }
 
 void Accumulate(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first) {
