@@ -9,6 +9,8 @@ struct Mask {
 };
 
 inline F Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+// Of eight lanes each.
+inline F SetHalves(float low, float high) { return {_mm256_set1_ps(low), _mm256_set1_ps(high)}; }
 inline F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void Store(const F& a, float* p) {
   _mm256_storeu_ps(p, a.lo);
@@ -125,6 +127,11 @@ inline F NearestIq4Level(const F& a) {
 inline F FromBytes(__m128i b) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+}
+inline F FromBytesAt(const void* p) {
+  const auto* eight = static_cast<const uint8_t*>(p);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(eight)))),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(eight + 8))))};
 }
 // The low and the high nibbles of sixteen bytes.
 struct Nibbles {

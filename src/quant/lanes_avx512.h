@@ -8,6 +8,8 @@ struct Mask {
 };
 
 inline F Set(float x) { return {_mm512_set1_ps(x)}; }
+// Of eight lanes each.
+inline F SetHalves(float low, float high) { return {_mm512_mask_blend_ps(0xFF00, _mm512_set1_ps(low), _mm512_set1_ps(high))}; }
 inline F Load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void Store(const F& a, float* p) { _mm512_storeu_ps(p, a.v); }
 inline F operator+(const F& a, const F& b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -80,6 +82,7 @@ inline F NearestIq4Level(const F& a) {
 }
 // Sixteen int8, f16, bf16 values to f32.
 inline F FromBytes(__m128i b) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))}; }
+inline F FromBytesAt(const void* p) { return FromBytes(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
 // The low and the high nibbles of sixteen bytes.
 struct Nibbles {
   F low, high;
