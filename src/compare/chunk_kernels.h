@@ -57,15 +57,21 @@ void SumPartsAvx2(const float* a, const float* b, PartSums (&out)[kParts]);  // 
 // How the elements of a run lie in memory, at any address: halves are widened on the way, which is exact.
 enum class RunType { kF32, kF16, kBF16 };
 
-// Up to kQuickRuns runs of kChunk elements, each by itself. Products add up in f64 in eight lanes of 32 fused terms; `abs` in f32,
-// in as many: it errs by at most 35 * 2^-24 of itself.
+// Up to kQuickRuns runs of kChunk elements, each by itself. Products add up in f64 in sixteen lanes of 16 fused terms, and
+// (a - b)^2 is had from them unless they cancel; `abs` adds up in f32, in as many: it errs by at most 20 * 2^-24 of itself.
 inline constexpr int kQuickRuns = 8;
 enum QuickProduct { kSq, kAa, kBb, kAb };  // (a - b)^2, a^2, b^2, a * b
-struct QuickTile {  // run by run; what is not sound means nothing
-  alignas(64) double products[kQuickRuns][4];
-  float abs[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];
-  int32_t identical[kQuickRuns], below_small[kQuickRuns], below_medium[kQuickRuns];
-  uint32_t sound = 0;  // a bit for each run: every difference is below kQuickMost, so every element is finite
+constexpr double SquaresFrom(double aa, double bb, double ab) { return (aa - ab) - (ab - bb); }
+// Whether so little is left of the sums that (a - b)^2 has to be added up by itself. What is left otherwise errs by at most
+// 40 * 2^-53 of the sums, 2^-30 of itself; some 2^-37 as a rule. Rounding to eight bits leaves more.
+constexpr bool Cancels(const double (&sums)[4]) { return !(sums[kSq] > 0x1p-17 * sums[kAa] && sums[kSq] > 0x1p-17 * sums[kBb]); }
+struct QuickTile {
+  alignas(64) float sq[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];  // run by run
+  // Of all runs. Products add up run after run; `abs` of runs 0-3 and 4-7 side by side, then as (0 + 1) + (2 + 3).
+  double products[4];
+  double abs = 0;
+  int32_t identical = 0, below_small = 0, below_medium = 0;
+  bool sound = false;  // every difference is below kQuickMost, so every element is finite; else nothing here means anything
 };
 inline constexpr float kQuickMost = 0x1p119f;  // 256 of them add up in f32
 using QuickKernel = void (*)(const void* const* a, const void* const* b, int runs, QuickTile& out);

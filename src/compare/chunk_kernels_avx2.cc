@@ -129,21 +129,8 @@ APR_INLINE ChunkSums Compare(const float* a, const float* b, int padded, float k
   return out;
 }
 
-// Eight lanes of what a run has besides its products.
-struct QuickLanes {
-  __m256 abs;
-  __m256i max_d, max_a, min_d;  // of numbers that are not negative: their bits are in the same order
-  __m256i below_small;          // minus the count
-
-  // Taken and given by value: what an address is taken of is stored at every step.
-  APR_INLINE QuickLanes With(__m256 x, __m256 y) const {
-    const __m256 sign = _mm256_set1_ps(-0.0f), d = _mm256_andnot_ps(sign, _mm256_sub_ps(x, y));
-    const __m256i bits = _mm256_castps_si256(d);
-    return {_mm256_add_ps(abs, d), _mm256_max_epi32(max_d, bits), _mm256_max_epi32(max_a, _mm256_castps_si256(_mm256_andnot_ps(sign, x))),
-            _mm256_min_epi32(min_d, bits),
-            _mm256_add_epi32(below_small, _mm256_castps_si256(_mm256_cmp_ps(d, _mm256_set1_ps(kSmallDifference), _CMP_LT_OQ)))};
-  }
-};
+APR_INLINE __m256i Bits(__m256 a) { return _mm256_castps_si256(a); }
+APR_INLINE __m256 Of(__m256i a) { return _mm256_castsi256_ps(a); }
 template <RunType kType>
 APR_INLINE __m256 LoadRun(const void* run, int at) {
   const auto* half = static_cast<const uint16_t*>(run) + at;
@@ -152,33 +139,103 @@ APR_INLINE __m256 LoadRun(const void* run, int at) {
   if constexpr (kType == RunType::kF16) return _mm256_cvtph_ps(halves);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
-// The products of a run, four lanes of each: (a - b)^2, a^2, b^2, a * b.
-struct Products {
-  __m256d of[4];
+// What a run has besides its products, in lanes. Numbers that are not negative have bits in the same order.
+struct QuickLanes {
+  __m256 abs;
+  __m256i max_d, min_d;
+  __m256i below_small;  // minus the count
 
-  APR_INLINE void Add(const float* a, const float* b) {
-    const __m256d x = Widen(a), y = Widen(b), z = _mm256_sub_pd(x, y);
-    of[kSq] = _mm256_fmadd_pd(z, z, of[kSq]);
-    of[kAa] = _mm256_fmadd_pd(x, x, of[kAa]);
-    of[kBb] = _mm256_fmadd_pd(y, y, of[kBb]);
-    of[kAb] = _mm256_fmadd_pd(x, y, of[kAb]);
+  // Eight differences. Taken and given by value: what an address is taken of is stored at every step.
+  APR_INLINE QuickLanes With(__m256 d) const {
+    const __m256i below = Bits(_mm256_cmp_ps(d, _mm256_set1_ps(kSmallDifference), _CMP_LT_OQ));
+    return {_mm256_add_ps(abs, d), _mm256_max_epi32(max_d, Bits(d)), _mm256_min_epi32(min_d, Bits(d)), _mm256_add_epi32(below_small, below)};
+  }
+  APR_INLINE QuickLanes Joined(const QuickLanes& next) const {
+    return {_mm256_add_ps(abs, next.abs), _mm256_max_epi32(max_d, next.max_d), _mm256_min_epi32(min_d, next.min_d),
+            _mm256_add_epi32(below_small, next.below_small)};
   }
 };
-APR_INLINE void AddQuickProducts(const float* a, const float* b, double (&out)[4]) {
-  Products lo{}, hi{};
+// The largest of sixteen elements of a run and of `most`: sizes, as bits, of eight floats or of sixteen halves.
+template <RunType kType>
+APR_INLINE __m256i LargestSizes(__m256i most, const void* run, int at) {
+  if constexpr (kType == RunType::kF32) {
+    const auto* from = static_cast<const float*>(run) + at;
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    const __m256 lo = _mm256_andnot_ps(sign, _mm256_loadu_ps(from)), hi = _mm256_andnot_ps(sign, _mm256_loadu_ps(from + 8));
+    return _mm256_max_epi32(most, _mm256_max_epi32(Bits(lo), Bits(hi)));
+  }
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(static_cast<const uint16_t*>(run) + at));
+  return _mm256_max_epu16(most, _mm256_and_si256(halves, _mm256_set1_epi16(0x7FFF)));
+}
+// The lanes of LargestSizes as eight of 32 bits.
+template <RunType kType>
+APR_INLINE __m256i Folded(__m256i most) {
+  if constexpr (kType == RunType::kF32) return most;
+  return _mm256_max_epi32(_mm256_and_si256(most, _mm256_set1_epi32(0xFFFF)), _mm256_srli_epi32(most, 16));
+}
+// The elements that such bits are.
+template <RunType kType>
+APR_INLINE __m256 SizesOf(__m256 bits) {
+  if constexpr (kType == RunType::kF32) return bits;
+  if constexpr (kType == RunType::kBF16) return Of(_mm256_slli_epi32(Bits(bits), 16));
+  const __m256i packed = _mm256_packus_epi32(Bits(bits), Bits(bits));
+  return _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm256_castsi256_si128(packed), _mm256_extracti128_si256(packed, 1)));
+}
+// The products of a run in sixteen lanes each.
+struct Products {
+  __m256d aa[4], bb[4], ab[4];
+
+  APR_INLINE void Add(const float* a, const float* b, int j) {
+    const __m256d x = Widen(a + 4 * j), y = Widen(b + 4 * j);
+    aa[j] = _mm256_fmadd_pd(x, x, aa[j]);
+    bb[j] = _mm256_fmadd_pd(y, y, bb[j]);
+    ab[j] = _mm256_fmadd_pd(x, y, ab[j]);
+  }
+  static APR_INLINE __m256d Joined(const __m256d (&of)[4]) { return _mm256_add_pd(_mm256_add_pd(of[0], of[2]), _mm256_add_pd(of[1], of[3])); }
+};
+// (a - b)^2 where the other sums cancel. Not inlined: rarely needed.
+__attribute__((noinline)) double SumSquares(const float* a, const float* b) {
+  __m256d lo = _mm256_setzero_pd(), hi = lo;
+  for (int i = 0; i < kChunk; i += 8) {
+    const __m256d x = _mm256_sub_pd(Widen(a + i), Widen(b + i)), y = _mm256_sub_pd(Widen(a + i + 4), Widen(b + i + 4));
+    lo = _mm256_fmadd_pd(x, x, lo);
+    hi = _mm256_fmadd_pd(y, y, hi);
+  }
+  alignas(32) double four[4];
+  _mm256_store_pd(four, _mm256_add_pd(lo, hi));
+  return (four[0] + four[1]) + (four[2] + four[3]);
+}
+// The sums of a run whose elements are equal: none, and three times the same.
+__attribute__((noinline)) __m256d EqualProducts(const float* a) {
+  __m256d sum[4] = {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()};
+  for (int i = 0; i < kChunk; i += 16) {
+    for (int j = 0; j < 4; ++j) {
+      const __m256d x = Widen(a + i + 4 * j);
+      sum[j] = _mm256_fmadd_pd(x, x, sum[j]);
+    }
+  }
+  const __m256d pairs = _mm256_hadd_pd(Products::Joined(sum), Products::Joined(sum));
+  const __m256d all = _mm256_add_pd(pairs, _mm256_permute2f128_pd(pairs, pairs, 1));
+  return _mm256_blend_pd(all, _mm256_setzero_pd(), 1 << kSq);
+}
+// The four sums of a run, in the order of QuickProduct.
+APR_INLINE __m256d QuickProducts(const float* a, const float* b) {
+  Products sum{};
 #if !defined(__clang__)
 #pragma GCC unroll 2
 #endif
-  for (int i = 0; i < kChunk; i += 8) {
-    lo.Add(a + i, b + i);
-    hi.Add(a + i + 4, b + i + 4);
+  for (int i = 0; i < kChunk; i += 16) {
+    for (int j = 0; j < 4; ++j) sum.Add(a + i, b + i, j);
   }
-  for (int p = 0; p < 4; ++p) lo.of[p] = _mm256_add_pd(lo.of[p], hi.of[p]);
-  const __m256d first = _mm256_hadd_pd(lo.of[0], lo.of[1]), last = _mm256_hadd_pd(lo.of[2], lo.of[3]);
-  _mm256_store_pd(out, _mm256_add_pd(_mm256_permute2f128_pd(first, last, 0x20), _mm256_permute2f128_pd(first, last, 0x31)));
+  const __m256d first = _mm256_hadd_pd(_mm256_setzero_pd(), Products::Joined(sum.aa));
+  const __m256d last = _mm256_hadd_pd(Products::Joined(sum.bb), Products::Joined(sum.ab));
+  const __m256d all = _mm256_add_pd(_mm256_permute2f128_pd(first, last, 0x20), _mm256_permute2f128_pd(first, last, 0x31));
+  alignas(32) double sums[4];
+  _mm256_store_pd(sums, all);
+  sums[kSq] = SquaresFrom(sums[kAa], sums[kBb], sums[kAb]);
+  if (Cancels(sums)) [[unlikely]] sums[kSq] = SumSquares(a, b);
+  return _mm256_blend_pd(all, _mm256_castpd128_pd256(_mm_set_sd(sums[kSq])), 1 << kSq);
 }
-APR_INLINE __m256i Bits(__m256 a) { return _mm256_castps_si256(a); }
-APR_INLINE __m256 Of(__m256i a) { return _mm256_castsi256_ps(a); }
 // Lambdas would not be compiled for the instruction set.
 struct Sum {
   APR_INLINE __m256 operator()(__m256 a, __m256 b) const { return _mm256_add_ps(a, b); }
@@ -218,14 +275,14 @@ __attribute__((noinline)) int CountQuickly(const void* a, const void* b, float l
 
 // Lanes of up to eight runs.
 struct QuickRuns {
-  __m256 abs[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns], min_d[kQuickRuns], below_small[kQuickRuns];
+  __m256 abs[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns], min_d[kQuickRuns];
+  __m256i below_small;  // minus the count, of all
 
-  APR_INLINE void Set(int r, const QuickLanes& l) {
+  APR_INLINE void Set(int r, const QuickLanes& l, __m256i sizes) {
     abs[r] = l.abs;
     max_d[r] = Of(l.max_d);
-    max_a[r] = Of(l.max_a);
+    max_a[r] = Of(sizes);
     min_d[r] = Of(l.min_d);
-    below_small[r] = Of(l.below_small);
   }
 };
 
@@ -236,48 +293,73 @@ APR_INLINE const float* FloatsOf(const void* run, const float* buffer) {
 }
 
 template <RunType kA, RunType kB>
-APR_INLINE void AddRun(const void* a, const void* b, int r, QuickRuns& lanes, double (&products)[4]) {
+APR_INLINE __m256d AddRun(const void* a, const void* b, int r, QuickRuns& lanes) {
   alignas(32) float widened[kChunk];
-  QuickLanes l{};
-  l.min_d = Bits(_mm256_set1_ps(kSmallDifference));
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  const __m256i none = _mm256_setzero_si256();
+  const QuickLanes first{Of(none), none, Bits(_mm256_set1_ps(kSmallDifference)), none};
+  QuickLanes lo = first, hi = first;
+  __m256i sizes = none;
 #if !defined(__clang__)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
 #endif
-  for (int i = 0; i < kChunk; i += 8) {
-    const __m256 x = LoadRun<kA>(a, i), y = LoadRun<kB>(b, i);
-    if constexpr (kA != RunType::kF32) _mm256_store_ps(widened + i, x);
-    if constexpr (kB != RunType::kF32) _mm256_store_ps(widened + i, y);
-    l = l.With(x, y);
+  for (int i = 0; i < kChunk; i += 16) {
+    const __m256 x0 = LoadRun<kA>(a, i), y0 = LoadRun<kB>(b, i), x1 = LoadRun<kA>(a, i + 8), y1 = LoadRun<kB>(b, i + 8);
+    if constexpr (kA != RunType::kF32) _mm256_store_ps(widened + i, x0), _mm256_store_ps(widened + i + 8, x1);
+    if constexpr (kB != RunType::kF32) _mm256_store_ps(widened + i, y0), _mm256_store_ps(widened + i + 8, y1);
+    sizes = LargestSizes<kA>(sizes, a, i);
+    lo = lo.With(_mm256_andnot_ps(sign, _mm256_sub_ps(x0, y0)));
+    hi = hi.With(_mm256_andnot_ps(sign, _mm256_sub_ps(x1, y1)));
   }
-  lanes.Set(r, l);
-  AddQuickProducts(FloatsOf<kA>(a, widened), FloatsOf<kB>(b, widened), products);
+  const QuickLanes all = lo.Joined(hi);
+  lanes.Set(r, all, Folded<kA>(sizes));
+  lanes.below_small = _mm256_add_epi32(lanes.below_small, all.below_small);
+  const float *x = FloatsOf<kA>(a, widened), *y = FloatsOf<kB>(b, widened);
+  return _mm256_testz_si256(all.max_d, all.max_d) ? EqualProducts(x) : QuickProducts(x, y);
+}
+
+// Eight sizes of differences, as QuickTile says.
+APR_INLINE double TotalOfRuns(__m256 abs) {
+  const __m256d side = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(abs)), _mm256_cvtps_pd(_mm256_extractf128_ps(abs, 1)));
+  const __m256d pairs = _mm256_hadd_pd(side, side);
+  return _mm_cvtsd_f64(_mm_add_sd(_mm256_castpd256_pd128(pairs), _mm256_extractf128_pd(pairs, 1)));
+}
+
+// What has to be counted element by element, of the runs of `which`.
+template <RunType kA, RunType kB>
+APR_INLINE int CountInRuns(uint32_t which, const void* const* a, const void* const* b, float limit) {
+  int below = 0;
+  for (; which != 0; which &= which - 1) below += CountQuickly<kA, kB>(a[__builtin_ctz(which)], b[__builtin_ctz(which)], limit);
+  return below;
 }
 
 template <RunType kA, RunType kB>
 void CompareQuickly(const void* const* a, const void* const* b, int runs, QuickTile& out) {
   QuickRuns l;
-  for (int r = 0; r < runs; ++r) AddRun<kA, kB>(a[r], b[r], r, l, out.products[r]);
-  for (int r = runs; r < kQuickRuns; ++r) l.Set(r, QuickLanes{});
-  const __m256 max_d = JoinLanes(l.max_d, Most());
-  _mm256_store_ps(out.abs, JoinLanes(l.abs, Sum()));
-  _mm256_store_ps(out.max_d, max_d);
-  _mm256_store_ps(out.max_a, JoinLanes(l.max_a, Most()));
   const __m256i none = _mm256_setzero_si256();
-  _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_small), _mm256_sub_epi32(none, Bits(JoinLanes(l.below_small, SumOfInts()))));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(out.below_medium), _mm256_set1_epi32(kChunk));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(out.identical), none);
+  l.below_small = none;
+  __m256d products = _mm256_setzero_pd();
+  for (int r = 0; r < runs; ++r) {
+    const __m256d sums = AddRun<kA, kB>(a[r], b[r], r, l);
+    products = _mm256_add_pd(products, sums);
+    out.sq[r] = static_cast<float>(_mm256_cvtsd_f64(sums));
+  }
+  for (int r = runs; r < kQuickRuns; ++r) l.Set(r, {Of(none), none, none, none}, none);
+  const __m256 max_d = JoinLanes(l.max_d, Most());
+  _mm256_store_ps(out.max_d, max_d);
+  _mm256_store_ps(out.max_a, SizesOf<kA>(JoinLanes(l.max_a, Most())));
+  _mm256_storeu_pd(out.products, products);
+  out.abs = TotalOfRuns(JoinLanes(l.abs, Sum()));
+  const auto all = (1u << runs) - 1;
   const __m256 sound = _mm256_cmp_ps(max_d, _mm256_set1_ps(kQuickMost), _CMP_LT_OQ);
-  out.sound = static_cast<uint32_t>(_mm256_movemask_ps(sound)) & ((1u << runs) - 1);
+  out.sound = (static_cast<uint32_t>(_mm256_movemask_ps(sound)) & all) == all;
+  if (!out.sound) return;
   const __m256 equal = Of(_mm256_cmpeq_epi32(Bits(JoinLanes(l.min_d, Least())), none));
   const __m256 large = _mm256_cmp_ps(max_d, _mm256_set1_ps(kMediumDifference), _CMP_GE_OQ);
-  for (uint32_t left = static_cast<uint32_t>(_mm256_movemask_ps(equal)) & out.sound; left != 0; left &= left - 1) {
-    const int r = __builtin_ctz(left);
-    out.identical[r] = CountQuickly<kA, kB>(a[r], b[r], kSmallestF32);
-  }
-  for (uint32_t left = static_cast<uint32_t>(_mm256_movemask_ps(large)) & out.sound; left != 0; left &= left - 1) {
-    const int r = __builtin_ctz(left);
-    out.below_medium[r] = CountQuickly<kA, kB>(a[r], b[r], kMediumDifference);
-  }
+  const uint32_t with_equal = static_cast<uint32_t>(_mm256_movemask_ps(equal)) & all, with_large = static_cast<uint32_t>(_mm256_movemask_ps(large));
+  out.identical = CountInRuns<kA, kB>(with_equal, a, b, kSmallestF32);
+  out.below_small = CountOf(l.below_small, none);
+  out.below_medium = (runs - __builtin_popcount(with_large)) * kChunk + CountInRuns<kA, kB>(with_large, a, b, kMediumDifference);
 }
 
 }  // namespace

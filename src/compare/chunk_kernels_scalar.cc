@@ -45,29 +45,43 @@ struct Lanes {
   }
 };
 
-// Eight lanes of a run, joined as halves, quarters and pairs; products as halves, pairs and quarters.
+// Sixteen lanes of a run, joined as halves of sixteen, of eight (sizes) or quarters of sixteen (products), then down to one.
 struct QuickLanes {
-  static constexpr int kWide = 8;
+  static constexpr int kWide = 16;
   float abs[kWide] = {};
   double product[4][kWide] = {};
 
   void Add(const float* a, const float* b) {
     for (int j = 0; j < kWide; ++j) {
-      const double x = a[j], y = b[j], z = x - y;
+      const double x = a[j], y = b[j];
       abs[j] += std::abs(a[j] - b[j]);
-      product[kSq][j] = std::fma(z, z, product[kSq][j]);
       product[kAa][j] += x * x;
       product[kBb][j] += y * y;
       product[kAb][j] += x * y;
     }
   }
 
-  float Abs() const { return ((abs[0] + abs[4]) + (abs[2] + abs[6])) + ((abs[1] + abs[5]) + (abs[3] + abs[7])); }
+  float Abs() const {
+    float half[8];
+    for (int j = 0; j < 8; ++j) half[j] = abs[j] + abs[j + 8];
+    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+  }
   double Of(QuickProduct which) const {
-    const double(&l)[kWide] = product[which];
-    return ((l[0] + l[4]) + (l[1] + l[5])) + ((l[2] + l[6]) + (l[3] + l[7]));
+    double four[4];
+    for (int j = 0; j < 4; ++j) four[j] = (product[which][j] + product[which][j + 8]) + (product[which][j + 4] + product[which][j + 12]);
+    return (four[0] + four[1]) + (four[2] + four[3]);
   }
 };
+
+double SumSquares(const float* a, const float* b) {
+  constexpr int kWide = 8;
+  double sum[kWide] = {};
+  for (int i = 0; i < kChunk; ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum[i % kWide] = std::fma(d, d, sum[i % kWide]);
+  }
+  return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+}
 
 template <RunType kType>
 void LoadRun(const void* run, float* out) {
@@ -79,29 +93,34 @@ void LoadRun(const void* run, float* out) {
 
 template <RunType kA, RunType kB>
 void CompareQuickly(const void* const* left, const void* const* right, int runs, QuickTile& out) {
-  out.sound = 0;
+  out = {.sound = true};
+  float abs[kQuickRuns] = {};
   for (int r = 0; r < runs; ++r) {
     float a[kChunk], b[kChunk];
     LoadRun<kA>(left[r], a);
     LoadRun<kB>(right[r], b);
-    bool sound = true;
-    out.max_d[r] = out.max_a[r] = 0;
-    out.identical[r] = out.below_small[r] = out.below_medium[r] = 0;
     for (int i = 0; i < kChunk; ++i) {
       const float d = std::abs(a[i] - b[i]);
-      sound = sound && d < kQuickMost;
+      out.sound = out.sound && d < kQuickMost;
       out.max_d[r] = std::max(out.max_d[r], d);
       out.max_a[r] = std::max(out.max_a[r], std::abs(a[i]));
-      out.identical[r] += d == 0.0f;
-      out.below_small[r] += d < kSmallDifference;
-      out.below_medium[r] += d < kMediumDifference;
+      out.identical += d == 0.0f;
+      out.below_small += d < kSmallDifference;
+      out.below_medium += d < kMediumDifference;
     }
     QuickLanes lanes;
     for (int i = 0; i < kChunk; i += QuickLanes::kWide) lanes.Add(a + i, b + i);
-    out.abs[r] = lanes.Abs();
-    for (const QuickProduct p : {kSq, kAa, kBb, kAb}) out.products[r][p] = lanes.Of(p);
-    out.sound |= sound ? 1u << r : 0;
+    abs[r] = lanes.Abs();
+    double sums[4];
+    for (const QuickProduct p : {kAa, kBb, kAb}) sums[p] = lanes.Of(p);
+    sums[kSq] = SquaresFrom(sums[kAa], sums[kBb], sums[kAb]);
+    if (Cancels(sums)) sums[kSq] = SumSquares(a, b);
+    for (const QuickProduct p : {kSq, kAa, kBb, kAb}) out.products[p] += sums[p];
+    out.sq[r] = static_cast<float>(sums[kSq]);
   }
+  double side[4];
+  for (int j = 0; j < 4; ++j) side[j] = static_cast<double>(abs[j]) + static_cast<double>(abs[j + 4]);
+  out.abs = (side[0] + side[1]) + (side[2] + side[3]);
 }
 
 }  // namespace

@@ -169,34 +169,27 @@ void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<con
 QuickComparison::QuickComparison(ElementDiff& diff, RunType a, RunType b, float& located)
     : diff_(diff), located_(located), type_a_(a), type_b_(b), exact_(ChunkKernelFor(ActiveIsa())), quick_(QuickKernelFor(ActiveIsa(), a, b)) {}
 
-ChunkStatistics QuickComparison::AddExact(const void* a, const void* b, int64_t count, int64_t first) {
+void QuickComparison::AddExact(const void* a, const void* b, int64_t count, int64_t first, int run, QuickStatistics& out) {
   alignas(64) float left[kChunk], right[kChunk];
   const auto n = static_cast<size_t>(count);
-  return AddExactly(diff_, exact_, Widened(type_a_, a, n, left), Widened(type_b_, b, n, right), first, 0);
+  const ChunkStatistics s = AddExactly(diff_, exact_, Widened(type_a_, a, n, left), Widened(type_b_, b, n, right), first, 0);
+  out.sq[run] = s.sq;
+  out.max_d[run] = s.max_d;
+  out.max_a[run] = s.max_a;
 }
 
-void QuickComparison::AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first, ChunkStatistics* out) {
-  double abs = diff_.sum_abs, sq = diff_.sum_sq, aa = diff_.sum_aa, bb = diff_.sum_bb, ab = diff_.sum_ab;
-  int32_t identical = 0, small = 0, medium = 0;
-  float top = 0;
-  for (int r = 0; r < runs; ++r) {
-    abs += static_cast<double>(tile.abs[r]);
-    sq += tile.products[r][kSq];
-    aa += tile.products[r][kAa];
-    bb += tile.products[r][kBb];
-    ab += tile.products[r][kAb];
-    identical += tile.identical[r];
-    small += tile.below_small[r];
-    medium += tile.below_medium[r];
-    top = std::max(top, tile.max_d[r]);
-    out[r] = {static_cast<float>(tile.products[r][kSq]), tile.max_d[r], tile.max_a[r], tile.max_d[r]};
-  }
-  diff_.sum_abs = abs, diff_.sum_sq = sq, diff_.sum_aa = aa, diff_.sum_bb = bb, diff_.sum_ab = ab;
+void QuickComparison::AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first) {
+  diff_.sum_abs += tile.abs;
+  diff_.sum_sq += tile.products[kSq];
+  diff_.sum_aa += tile.products[kAa];
+  diff_.sum_bb += tile.products[kBb];
+  diff_.sum_ab += tile.products[kAb];
   diff_.finite += int64_t{runs} * kChunk;
-  diff_.identical += identical;
-  diff_.small += small - identical;
-  diff_.medium += medium - small;
-  diff_.large += runs * kChunk - medium;
+  diff_.identical += tile.identical;
+  diff_.small += tile.below_small - tile.identical;
+  diff_.medium += tile.below_medium - tile.below_small;
+  diff_.large += runs * kChunk - tile.below_medium;
+  const float top = *std::max_element(tile.max_d, tile.max_d + runs);
   if (top == 0 || top < located_ || (diff_.max_index >= 0 && !(top > diff_.max_abs))) return;
   for (int r = 0; r < runs; ++r) {
     if (tile.max_d[r] != top) continue;
@@ -207,16 +200,22 @@ void QuickComparison::AddTile(const void* const* a, const void* const* b, const 
   }
 }
 
-void QuickComparison::Add(const void* const* a, const void* const* b, int64_t count, int64_t first, ChunkStatistics* out) {
+void QuickComparison::Add(const void* const* a, const void* const* b, int64_t count, int64_t first, QuickStatistics& out) {
   const auto runs = static_cast<int>(count / kChunk);
   const int64_t rest = count % kChunk;
   APR_CHECK(runs + (rest > 0) <= kQuickRuns);
   diff_.count += count;
   QuickTile tile;
   if (runs > 0) quick_(a, b, runs, tile);
-  if (runs > 0 && tile.sound == (1u << runs) - 1) AddTile(a, b, tile, runs, first, out);
-  else for (int r = 0; r < runs; ++r) out[r] = AddExact(a[r], b[r], kChunk, first + r * kChunk);
-  if (rest > 0) out[runs] = AddExact(a[runs], b[runs], rest, first + runs * kChunk);
+  if (runs > 0 && tile.sound) {
+    AddTile(a, b, tile, runs, first);
+    std::copy_n(tile.sq, kQuickRuns, out.sq);
+    std::copy_n(tile.max_d, kQuickRuns, out.max_d);
+    std::copy_n(tile.max_a, kQuickRuns, out.max_a);
+  } else {
+    for (int r = 0; r < runs; ++r) AddExact(a[r], b[r], kChunk, first + r * kChunk, r, out);
+  }
+  if (rest > 0) AddExact(a[runs], b[runs], rest, first + runs * kChunk, runs, out);
 }
 
 void MergeDiff(ElementDiff& into, const ElementDiff& next) {

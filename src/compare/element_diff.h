@@ -51,6 +51,11 @@ struct ChunkStatistics {
 // Accumulate, which also fills `statistics` (nullable; one per run) .
 void AccumulateChunks(ElementDiff& diff, std::span<const float> a, std::span<const float> b, int64_t first, float kappa,
                       ChunkStatistics* statistics);
+// Those of up to kQuickRuns runs, kappa 0: `excess` is max_d.
+struct QuickStatistics {
+  float sq[kQuickRuns], max_d[kQuickRuns], max_a[kQuickRuns];
+  ChunkStatistics Of(int run) const { return {sq[run], max_d[run], max_a[run], max_d[run]}; }
+};
 // AccumulateChunks with kappa 0, several runs at a time, for elements of which a side is quantised and comes decoded: maxima,
 // places and counts are the same, sums but for the order of their terms.
 class QuickComparison {
@@ -60,11 +65,11 @@ class QuickComparison {
   QuickComparison(ElementDiff& diff, RunType a, RunType b, float& located);
   // Runs one behind the other, in index order: at most kQuickRuns, of 256 elements each but for the last of a tensor,
   // `count` in all.
-  void Add(const void* const* a, const void* const* b, int64_t count, int64_t first, ChunkStatistics* out);
+  void Add(const void* const* a, const void* const* b, int64_t count, int64_t first, QuickStatistics& out);
 
  private:
-  ChunkStatistics AddExact(const void* a, const void* b, int64_t count, int64_t first);
-  void AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first, ChunkStatistics* out);
+  void AddExact(const void* a, const void* b, int64_t count, int64_t first, int run, QuickStatistics& out);
+  void AddTile(const void* const* a, const void* const* b, const QuickTile& tile, int runs, int64_t first);
 
   ElementDiff& diff_;
   float& located_;

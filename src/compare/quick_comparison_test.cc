@@ -30,7 +30,7 @@ ElementDiff Quickly(const void* a, RunType type_a, const void* b, RunType type_b
       left[r] = at(a, type_a, first + r * kChunk);
       right[r] = at(b, type_b, first + r * kChunk);
     }
-    ChunkStatistics statistics[kQuickRuns];
+    QuickStatistics statistics;
     quick.Add(left, right, std::min<int64_t>(kQuickRuns * kChunk, count - first), first, statistics);
   }
   return diff;
@@ -54,12 +54,13 @@ void ExpectSameButSums(const ElementDiff& x, const ElementDiff& y) {
 }
 
 constexpr double kF64 = 1.2e-12;  // of 10240 terms added in turn, as the definition does
+constexpr double kLeft = 0x1p-34;  // (a - b)^2 as what is left of the other sums: chunk_kernels.h
 constexpr double kMeanInF32 = 2.1e-6;
 // Within rounding of f64, but for sizes of differences, which add up in f32 within a run; `exactly`: the same bits.
 void ExpectSameSums(const ElementDiff& x, const ElementDiff& y, bool exactly) {
   const double relative = exactly ? 0 : kF64;
   EXPECT_NEAR(x.sum_abs, y.sum_abs, (exactly ? 0 : kMeanInF32) * y.sum_abs);
-  EXPECT_NEAR(x.sum_sq, y.sum_sq, relative * y.sum_sq);
+  EXPECT_NEAR(x.sum_sq, y.sum_sq, (exactly ? 0 : kLeft) * y.sum_sq);
   EXPECT_NEAR(x.sum_aa, y.sum_aa, relative * y.sum_aa);
   EXPECT_NEAR(x.sum_bb, y.sum_bb, relative * y.sum_bb);
   EXPECT_NEAR(x.sum_ab, y.sum_ab, relative * std::sqrt(y.sum_aa * y.sum_bb));
@@ -87,13 +88,18 @@ std::vector<ElementDiff> UnderEachIsa(const std::function<ElementDiff()>& f) {
 
 TEST(QuickComparison, HasTheSameBitsEverywhereAndTheStatedError) {
   std::vector<float> wave = Wave(256 * 40), coarse = wave, constant(wave.size(), 0.1f), other(wave.size(), 0.3f), large = wave;
+  std::vector<float> near = wave, beyond = wave, partly = wave;  // differences that sums of squares do not show, or hardly; runs that are equal among others
   for (size_t i = 0; i < wave.size(); ++i) {
     coarse[i] = std::round(wave[i] * 200) / 200;
     if (i % 5 == 0) coarse[i] = wave[i];
     if (i % 1000 == 999) coarse[i] += 0.02f;
     large[i] = wave[i] * 1e12f;
+    near[i] = wave[i] * (1 + 0x1p-20f);
+    beyond[i] = wave[i] * (1 + 0x1.7p-9f);
+    if (i / 256 % 3 == 1) partly[i] = coarse[i];
   }
-  for (const auto& pair : {std::pair{wave, coarse}, std::pair{constant, other}, std::pair{coarse, constant}, std::pair{large, wave}}) {
+  for (const auto& pair : {std::pair{wave, coarse}, std::pair{constant, other}, std::pair{coarse, constant}, std::pair{large, wave},
+                           std::pair{wave, near}, std::pair{wave, beyond}, std::pair{wave, partly}, std::pair{wave, wave}}) {
     const std::vector<float>&a = pair.first, &b = pair.second;
     const std::vector<ElementDiff> all = UnderEachIsa([&] { return Quickly(a, b); });
     for (const ElementDiff& one : all) {
@@ -157,7 +163,7 @@ TEST(QuickComparison, PartsShareThePlaceOfTheWorst) {
       left[r] = a.data() + first + r * kChunk;
       right[r] = b.data() + first + r * kChunk;
     }
-    ChunkStatistics statistics[kQuickRuns];
+    QuickStatistics statistics;
     quick.Add(left, right, kQuickRuns * kChunk, first, statistics);
     MergeDiff(merged, part);
   }

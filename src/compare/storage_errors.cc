@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "quant/apr_native.h"
 #include "quant/quant.h"
@@ -11,22 +12,18 @@
 namespace apr {
 namespace {
 
-Errors Squares(std::span<const float> values, std::span<const float> stored) {
-  Errors out{};
+void Squares(std::span<const float> values, std::span<const float> stored, Errors& out) {
   for (size_t i = 0; i < values.size(); ++i) {
     const double d = static_cast<double>(stored[i]) - values[i];
     out[i] = d * d;
   }
-  return out;
 }
 
-Errors TypicalErrors(DType dtype, std::span<const float> values) {
+void TypicalErrors(DType dtype, std::span<const float> values, Errors& out) {
   double square = 0;
   for (const float v : values) square += static_cast<double>(v) * v;
   const double typical = TypicalRelativeError(dtype);
-  Errors out;
-  out.fill(typical * typical * square / static_cast<double>(std::max<size_t>(values.size(), 1)));
-  return out;
+  std::fill_n(out.begin(), values.size(), typical * typical * square / static_cast<double>(std::max<size_t>(values.size(), 1)));
 }
 
 // Blocks do not depend on each other: whole runs may share a row.
@@ -52,21 +49,21 @@ std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> v
   }
 }
 
-std::vector<Errors> StorageErrors(DType dtype, std::span<const std::span<const float>> runs) {
-  std::vector<Errors> out;
+void StorageErrors(DType dtype, std::span<const std::span<const float>> runs, std::span<Errors* const> out) {
+  APR_CHECK(out.size() == runs.size());
   if (runs.size() > 1 && MayShareRow(dtype, runs)) {
     std::vector<float> row;
+    row.reserve(runs.size() * kChunk);
     for (const auto& run : runs) row.insert(row.end(), run.begin(), run.end());
     if (const auto stored = StoredAs(dtype, row)) {
-      for (size_t i = 0; i < runs.size(); ++i) out.push_back(Squares(runs[i], std::span(*stored).subspan(i * kChunk, kChunk)));
-      return out;
+      for (size_t i = 0; i < runs.size(); ++i) Squares(runs[i], std::span(*stored).subspan(i * kChunk, kChunk), *out[i]);
+      return;
     }
   }
-  for (const auto& run : runs) {
-    const auto stored = StoredAs(dtype, run);
-    out.push_back(stored ? Squares(run, *stored) : TypicalErrors(dtype, run));
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (const auto stored = StoredAs(dtype, runs[i])) Squares(runs[i], *stored, *out[i]);
+    else TypicalErrors(dtype, runs[i], *out[i]);
   }
-  return out;
 }
 
 double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
@@ -76,7 +73,10 @@ double StorageError(DType dtype, std::span<const float> values, int64_t cols) {
     for (size_t at = 0; at < row; at += kChunk) runs.push_back(values.subspan(first + at, std::min<size_t>(kChunk, row - at)));
   }
   double sum = 0;
-  const std::vector<Errors> errors = StorageErrors(dtype, runs);
+  std::vector<Errors> errors(runs.size());
+  std::vector<Errors*> out;
+  for (Errors& each : errors) out.push_back(&each);
+  StorageErrors(dtype, runs, out);
   for (size_t r = 0; r < runs.size(); ++r) {
     for (size_t i = 0; i < runs[r].size(); ++i) sum += errors[r][i];
   }

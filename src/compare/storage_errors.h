@@ -17,9 +17,9 @@ using Errors = std::array<double, kChunk>;  // squared, per element of a run
 // `values` after storing them as `dtype`, as one row; nullopt where they cannot be encoded by themselves.
 std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> values);
 
-// Of each run (at most kChunk elements): the squared errors of storing it as `dtype`; the type's typical error everywhere
-// where that cannot be tried.
-std::vector<Errors> StorageErrors(DType dtype, std::span<const std::span<const float>> runs);
+// Of each run (at most kChunk elements), into its `out`: the squared errors of storing it as `dtype`; the type's typical
+// error everywhere where that cannot be tried. Nothing beyond the run's elements is written.
+void StorageErrors(DType dtype, std::span<const std::span<const float>> runs, std::span<Errors* const> out);
 
 // Root mean square error that storing `values` (rows of `cols`) as `dtype` causes.
 double StorageError(DType dtype, std::span<const float> values, int64_t cols);

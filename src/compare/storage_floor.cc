@@ -1,16 +1,17 @@
 // See storage_floor.h.
 #include "compare/storage_floor.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "base/check.h"
 #include "compare/chunk_kernels.h"
 #include "compare/storage_errors.h"
+#include "compare/storage_limits.h"
 #include "quant/quant.h"
 
 namespace apr {
@@ -21,89 +22,23 @@ constexpr int kSubs = kParts;
 constexpr int64_t kPiece = 65536;                // elements that a thread takes at a time
 constexpr int64_t kTile = 4096;                  // of them, decoded and compared before the next
 constexpr int64_t kTileElements = int64_t{kQuickRuns} * kChunk;
-constexpr int64_t kRunsAhead = 6;
 constexpr int64_t kSampleChunks = 96;
 constexpr int64_t kMostVerified = 4096;
 constexpr int64_t kMostKept = 65536;
 constexpr int64_t kLooksPerPiece = 64;           // of 256 runs: where nearly all are suspicious, a few show why
 
-// Decoding in another order of operations, or adding and taking away an offset, moves f32 values by so
-// much of the largest of a run.
-constexpr double kF32Rounding = 0x1p-22;
-
 // Chosen with room over what the healthy pairs of weight_search_test.cc need; not fitted.
 constexpr double kPeakMargin = 6.0;              // largest single error over the RMS error of its 32
 constexpr double kBlockMargin = 3.5;             // RMS error of 32 elements over what storing causes
-constexpr double kPlainRatio = 2.2;              // truncation doubles the error of rounding
 // A quantiser's errors are nearly orthogonal to the values: what they move the slope of B over A by is of the order of
 // their square, and chance, in which large values count.
 constexpr double kSlopeBias = 2.0;               // times the squared relative error
 constexpr double kSlopeChance = 6.0;             // standard deviations
 
-std::optional<PlainError> PlainOf(const WeightValues& side) { return side.grid ? std::nullopt : PlainErrorOf(side.dtype); }
-double TypicalOf(const WeightValues& side) { return TypicalError(side.dtype, side.grid); }
-
-double FreedomOf(const WeightValues& side) { return side.grid ? side.grid->freedom : 1; }
-
 // Codes that are one too large or small all over come of a wrong zero point; the nearest are at most half a step off.
 constexpr double kMostStepsOff = 0.6;
 
-// Mean error over that of this project's encoder, or over that of the nearest codes.
-double RatioLimit(const WeightValues& side) {
-  if (side.grid) return 1.7;
-  if (PlainErrorOf(side.dtype)) return kPlainRatio;
-  const DType dtype = side.dtype;
-  switch (dtype) {
-    case DType::kQ8_0:
-    case DType::kQ8_1:
-    case DType::kQ8_K:
-    case DType::kAprQ8:
-    case DType::kAprQ4: return 1.4;
-    default: return CanEncode(dtype) ? 1.7 : 2.0;
-  }
-}
-
-// Where one side's type errs far more than the other's, its limit is the limit.
-double RatioLimit(const WeightValues& a, const WeightValues& b) {
-  constexpr double kFar = 4;
-  const auto typical = [](const WeightValues& side) {
-    const std::optional<PlainError> plain = PlainOf(side);
-    return plain ? 0.3 * plain->relative : TypicalOf(side);  // root mean square of rounding
-  };
-  if (typical(a) > kFar * typical(b)) return RatioLimit(a);
-  if (typical(b) > kFar * typical(a)) return RatioLimit(b);
-  return std::max(RatioLimit(a), RatioLimit(b));
-}
-
-struct Spec {
-  bool plain = false;          // both sides: nothing to verify by encoding
-  double kappa = 0;            // plain: relative error
-  double absolute = 0;         // always allowed
-  double peak = 0, rms = 0;    // of the largest of a run: beyond them a run is looked at closely
-};
-
-Spec SpecOf(const WeightValues& a, const WeightValues& b) {
-  Spec spec;
-  spec.plain = PlainOf(a) && PlainOf(b);
-  for (const WeightValues* side : {&a, &b}) {
-    const std::optional<PlainError> p = PlainOf(*side);
-    const double relative = p ? p->relative : 0;
-    spec.kappa += relative + side->rounding;
-    if (p) spec.absolute += p->absolute;
-    // A stored w + 1 was rounded where it lay.
-    spec.absolute += std::abs(side->shift) * (relative + kF32Rounding);
-    const double typical = p ? p->relative : TypicalOf(*side);
-    spec.peak += 1.2 * typical;
-    spec.rms += 0.6 * typical;
-  }
-  return spec;
-}
-
 double Squared(double x) { return x * x; }
-
-// The rule of the OCP specification takes MXFP4's exponent from the largest element alone: 8 times the scale becomes 6. Of the
-// largest of A that is a quarter, or a third where A is what was stored.
-double ClipOf(DType dtype, bool of_a) { return dtype != DType::kMXFP4 ? 0 : of_a ? 0.34 : 0.251; }
 
 // One run looked at closely.
 struct Closely {
@@ -123,14 +58,14 @@ struct Suspect {
 class StorageJudge {
  public:
   StorageJudge(const WeightValues& a, const WeightValues& b, ThreadPool& pool)
-      : a_(a), b_(b), pool_(pool), spec_(SpecOf(a, b)), both_quantised_(!PlainOf(a) && !PlainOf(b)),
+      : a_(a), b_(b), pool_(pool), limits_(RunLimitsOf(a, b)), both_quantised_(!PlainOf(a) && !PlainOf(b)),
         clip_(ClipOf(a.dtype, true) + ClipOf(b.dtype, false)),
         freedom_(std::max(FreedomOf(a), FreedomOf(b))), typical_(TypicalOf(a) + TypicalOf(b)),
         independent_(0.8 * (Squared(TypicalOf(a)) + Squared(TypicalOf(b)))) {}
 
   StorageJudgement Run() {
     APR_CHECK(a_.cols == b_.cols && a_.rows == b_.rows);
-    out_.kappa = spec_.plain ? spec_.kappa : 0;
+    out_.kappa = limits_.plain ? limits_.kappa : 0;
     Compare();
     if (out_.diff.count == 0) return std::move(out_);
     if (out_.diff.is_identical()) {
@@ -139,7 +74,7 @@ class StorageJudge {
     }
     FindBad();
     Ratio();
-    if (!spec_.plain) Slope();
+    if (!limits_.plain) Slope();
     out_.explained = out_.bad_count == 0 && out_.mean_explained;
     return std::move(out_);
   }
@@ -171,7 +106,7 @@ class StorageJudge {
       top = std::max(top, piece.max_a);
       variance_ += piece.variance;
     }
-    if (!spec_.plain) tensor_level_ = TensorLevel(top);
+    if (!limits_.plain) tensor_level_ = TensorLevel(top);
   }
 
   struct Buffers {
@@ -186,10 +121,31 @@ class StorageJudge {
     out.variance += static_cast<double>(s.sq) * s.max_a * s.max_a;
     return IsSuspicious(s, count);
   }
+  // A bit for each run of `count` elements, the last of which may be short, that has to be looked at.
+  uint32_t NoteTile(const QuickStatistics& tile, int64_t count, Piece& out) const {
+    const auto runs = static_cast<int>((count + kChunk - 1) / kChunk);
+    const double bound = limits_.absolute + tensor_level_, rms = limits_.rms * limits_.rms * kChunk;
+    float top = out.max_a;
+    double variance = out.variance;
+    uint32_t suspicious = 0;
+    for (int r = 0; r < runs; ++r) {  // no branch: nothing tells it beforehand
+      const double size = tile.max_a[r], most = tile.max_d[r], sq = tile.sq[r], square = size * size;
+      top = tile.max_a[r] < INFINITY && tile.max_a[r] > top ? tile.max_a[r] : top;
+      variance += sq * square;
+      const bool looked_at = static_cast<bool>((most > bound + kF32Rounding * size) & ((most > limits_.peak * size) | (sq > rms * square)));
+      suspicious |= static_cast<uint32_t>(looked_at | !(sq < INFINITY)) << r;
+    }
+    out.max_a = top;
+    out.variance = variance;
+    const int64_t rest = count % kChunk;
+    const uint32_t last = 1u << (runs - 1);
+    if (rest == 0) return suspicious;
+    return IsSuspicious(tile.Of(runs - 1), rest) ? suspicious | last : suspicious & ~last;
+  }
 
   // Rows [begin, end), so few at a time that both sides' elements stay in the caches next to the processor.
   void ComparePiece(int64_t begin, int64_t end, Buffers& buffers, Piece& out) const {
-    if (!spec_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, buffers.located, out);
+    if (!limits_.plain && a_.runs && b_.runs) return CompareRuns(begin * a_.cols, end * a_.cols, buffers.located, out);
     QuickComparison quick(out.diff, RunType::kF32, RunType::kF32, buffers.located);
     const int64_t step = RowsPerPiece(a_.cols, kTile);
     for (int64_t row = begin; row < end; row += step) {
@@ -197,8 +153,11 @@ class StorageJudge {
       const std::span<const float> x = Rows(a_, row, rows, buffers.a), y = Rows(b_, row, rows, buffers.b);
       const auto count = static_cast<int64_t>(x.size()), chunks = (count + kChunk - 1) / kChunk;
       buffers.statistics.resize(static_cast<size_t>(chunks));
-      if (spec_.plain) AccumulateChunks(out.diff, x, y, first, static_cast<float>(spec_.kappa), buffers.statistics.data());
-      else AddTiles(quick, x.data(), y.data(), count, first, buffers.statistics.data());
+      if (!limits_.plain) {
+        AddTiles(quick, x.data(), y.data(), count, first, out);
+        continue;
+      }
+      AccumulateChunks(out.diff, x, y, first, static_cast<float>(limits_.kappa), buffers.statistics.data());
       for (int64_t c = 0; c < chunks; ++c) {
         const ChunkStatistics& s = buffers.statistics[static_cast<size_t>(c)];
         if (Note(std::min<int64_t>(kChunk, count - c * kChunk), s, out)) out.suspects.push_back({first / kChunk + c, s});
@@ -206,15 +165,21 @@ class StorageJudge {
     }
   }
 
-  static void AddTiles(QuickComparison& quick, const float* x, const float* y, int64_t count, int64_t first, ChunkStatistics* statistics) {
+  void AddTiles(QuickComparison& quick, const float* x, const float* y, int64_t count, int64_t first, Piece& out) const {
     const void* left[kQuickRuns];
     const void* right[kQuickRuns];
+    QuickStatistics statistics;
     for (int64_t at = 0; at < count; at += kTileElements) {
       for (int64_t r = 0; r < kQuickRuns; ++r) {
         left[r] = x + at + r * kChunk;
         right[r] = y + at + r * kChunk;
       }
-      quick.Add(left, right, std::min(kTileElements, count - at), first + at, statistics + at / kChunk);
+      const int64_t n = std::min(kTileElements, count - at);
+      quick.Add(left, right, n, first + at, statistics);
+      for (uint32_t suspicious = NoteTile(statistics, n, out); suspicious != 0; suspicious &= suspicious - 1) {
+        const int r = std::countr_zero(suspicious);
+        out.suspects.push_back({(first + at) / kChunk + r, statistics.Of(r)});
+      }
     }
   }
 
@@ -223,45 +188,47 @@ class StorageJudge {
     alignas(64) float x[kQuickRuns][kChunk], y[kQuickRuns][kChunk];
     const void* left[kQuickRuns];
     const void* right[kQuickRuns];
-    ChunkStatistics statistics[kQuickRuns];
+    QuickStatistics statistics;
     const RunType type_a = a_.runs->plain.value_or(RunType::kF32);
     const RunType type_b = type_a == RunType::kF32 ? b_.runs->plain.value_or(RunType::kF32) : RunType::kF32;
     QuickComparison quick(out.diff, type_a, type_b, located);
     int64_t looks = kLooksPerPiece;
     for (int64_t first = begin; first < end; first += kTileElements) {
-      const int64_t count = std::min(kTileElements, end - first);
-      for (int64_t r = 0; r * kChunk < count; ++r) {
-        const int64_t n = std::min<int64_t>(kChunk, count - r * kChunk), chunk = first / kChunk + r;
-        left[r] = ReadRun(*a_.runs, type_a, chunk, n, x[r]);
-        right[r] = ReadRun(*b_.runs, type_b, chunk, n, y[r]);
-      }
+      const int64_t count = std::min(kTileElements, end - first), chunk = first / kChunk;
+      ReadRuns(*a_.runs, type_a, chunk, count, x, left);
+      ReadRuns(*b_.runs, type_b, chunk, count, y, right);
       quick.Add(left, right, count, first, statistics);
-      for (int64_t r = 0; r * kChunk < count; ++r) {
+      for (uint32_t suspicious = NoteTile(statistics, count, out); suspicious != 0; suspicious &= suspicious - 1) {
+        const int r = std::countr_zero(suspicious);
         const int64_t n = std::min<int64_t>(kChunk, count - r * kChunk);
-        if (!Note(n, statistics[r], out)) continue;
         if (--looks >= 0 && IsHarmless(AsFloats(*a_.runs, type_a, left[r], n, x[r]), AsFloats(*b_.runs, type_b, right[r], n, y[r]))) continue;
-        out.suspects.push_back({first / kChunk + r, statistics[r]});
+        out.suspects.push_back({chunk + r, statistics.Of(r)});
       }
     }
   }
 
-  // What ReadRun gave, as f32.
+  // What ReadRuns gave, as f32.
   static std::span<const float> AsFloats(const PackedRuns& runs, RunType type, const void* run, int64_t count, float* buffer) {
     if (type == RunType::kF32) return {static_cast<const float*>(run), static_cast<size_t>(count)};
     runs.decode(static_cast<const std::byte*>(run), count, buffer);
     return {buffer, static_cast<size_t>(count)};
   }
 
-  // A run as elements of `type`. Asks memory for a later one meanwhile: decoding and sums leave it idle.
-  const void* ReadRun(const PackedRuns& runs, RunType type, int64_t chunk, int64_t count, float* out) const {
-    constexpr int64_t kLine = 64;
-    if (chunk + kRunsAhead < out_.chunks) {
-      const std::byte* later = runs.At(chunk + kRunsAhead);
-      for (int64_t at = 0; at < runs.run_bytes; at += kLine) __builtin_prefetch(later + at);
+  // Runs from `chunk` on as elements of `type`. Where nothing permutes rows they lie one behind the other.
+  static void ReadRuns(const PackedRuns& runs, RunType type, int64_t chunk, int64_t count, float (&buffer)[kQuickRuns][kChunk], const void* (&out)[kQuickRuns]) {
+    const bool decoded = runs.plain != type;
+    const std::byte* at = runs.At(chunk);
+    if (runs.row_order == nullptr) {
+      if (decoded) runs.decode(at, count, buffer[0]);
+      for (int64_t r = 0; r * kChunk < count; ++r) out[r] = decoded ? static_cast<const void*>(buffer[r]) : at + r * runs.run_bytes;
+      return;
     }
-    if (runs.plain == type) return runs.At(chunk);
-    runs.decode(runs.At(chunk), count, out);
-    return out;
+    for (int64_t r = 0; r * kChunk < count; ++r) {
+      out[r] = at = runs.At(chunk + r);
+      if (!decoded) continue;
+      runs.decode(at, std::min<int64_t>(kChunk, count - r * kChunk), buffer[r]);
+      out[r] = buffer[r];
+    }
   }
 
   static std::span<const float> Rows(const WeightValues& side, int64_t first, int64_t rows, std::vector<float>& buffer) {
@@ -283,9 +250,9 @@ class StorageJudge {
 
   bool IsSuspicious(const ChunkStatistics& s, int64_t count) const {
     if (!std::isfinite(s.sq)) return true;
-    if (s.max_d <= spec_.absolute + tensor_level_ + kF32Rounding * s.max_a) return false;
-    if (spec_.plain) return s.excess > spec_.absolute + kF32Rounding * s.max_a;
-    return s.max_d > spec_.peak * s.max_a || s.sq > spec_.rms * spec_.rms * s.max_a * s.max_a * static_cast<double>(count);
+    if (s.max_d <= limits_.absolute + tensor_level_ + kF32Rounding * s.max_a) return false;
+    if (limits_.plain) return s.excess > limits_.absolute + kF32Rounding * s.max_a;
+    return s.max_d > limits_.peak * s.max_a || s.sq > limits_.rms * limits_.rms * s.max_a * s.max_a * static_cast<double>(count);
   }
 
   int64_t CountOf(int64_t chunk) const { return std::min<int64_t>(kChunk, a_.elements() - chunk * kChunk); }
@@ -316,7 +283,7 @@ class StorageJudge {
     }
     return out;
   }
-  double FloorOf(const Part& part) const { return spec_.absolute + tensor_level_ + kF32Rounding * part.top; }
+  double FloorOf(const Part& part) const { return limits_.absolute + tensor_level_ + kF32Rounding * part.top; }
 
   // A run that Look would pass whatever its types cost there: nothing has to be encoded to see it.
   bool IsHarmless(std::span<const float> x, std::span<const float> y) const {
@@ -351,35 +318,36 @@ class StorageJudge {
     out.count = CountOf(chunk);
     ReadChunk(a_, chunk, out.count, out.a.data());
     ReadChunk(b_, chunk, out.count, out.b.data());
-    out.sound_a = out.a;
-    out.sound_b = out.b;
-    for (size_t i = 0; i < static_cast<size_t>(out.count); ++i) {
-      if (std::isfinite(out.a[i]) && std::isfinite(out.b[i])) continue;
-      out.sound_a[i] = std::isfinite(out.a[i]) ? out.a[i] : 0.0f;
-      out.sound_b[i] = out.sound_a[i];
+  }
+  static void MakeSound(Sample& run) {
+    for (size_t i = 0; i < static_cast<size_t>(run.count); ++i) {
+      const bool sound_a = std::isfinite(run.a[i]), sound = sound_a && std::isfinite(run.b[i]);
+      run.sound_a[i] = sound_a ? run.a[i] : 0.0f;
+      run.sound_b[i] = sound ? run.b[i] : run.sound_a[i];
     }
   }
 
   // A grid says how far apart its values lie.
-  Errors GridErrors(const WeightValues& side, const Sample& run) const {
+  void GridErrors(const WeightValues& side, const Sample& run, Errors& out) const {
     const int64_t first = run.chunk * kChunk, top = first / side.cols, end = (first + run.count + side.cols - 1) / side.cols;
     std::vector<float> steps(static_cast<size_t>((end - top) * side.cols));
     side.grid->steps(top, end - top, steps.data());
-    Errors out{};
     for (int64_t i = 0; i < run.count; ++i) {
       out[static_cast<size_t>(i)] = Squared(side.grid->freedom * static_cast<double>(steps[static_cast<size_t>(first - top * side.cols + i)])) / 12;
     }
-    return out;
   }
 
   void FillErrors(std::span<Sample> runs) const {
-    std::vector<std::span<const float>> values;
+    std::vector<std::span<const float>> values(runs.size());
+    std::vector<Errors*> errors(runs.size());
     for (const bool of_a : {true, false}) {
       const WeightValues& side = of_a ? a_ : b_;
-      values.clear();
-      for (const Sample& run : runs) values.push_back(run.Part(of_a ? run.sound_b : run.sound_a));
-      std::vector<Errors> errors = side.grid ? std::vector<Errors>() : StorageErrors(side.dtype, values);
-      for (size_t i = 0; i < runs.size(); ++i) (of_a ? runs[i].of_a : runs[i].of_b) = side.grid ? GridErrors(side, runs[i]) : errors[i];
+      for (size_t i = 0; i < runs.size(); ++i) {
+        values[i] = runs[i].Part(of_a ? runs[i].sound_b : runs[i].sound_a);
+        errors[i] = &(of_a ? runs[i].of_a : runs[i].of_b);
+        if (side.grid) GridErrors(side, runs[i], *errors[i]);
+      }
+      if (!side.grid) StorageErrors(side.dtype, values, errors);
     }
   }
 
@@ -388,10 +356,11 @@ class StorageJudge {
     constexpr int64_t kTogether = 16;
     std::vector<Closely> out(chunks.size());
     pool_.ParallelFor(static_cast<int64_t>(chunks.size()), kTogether, [&](int64_t begin, int64_t end, int) {
-      std::vector<Sample> runs(static_cast<size_t>(std::min(kTogether, end - begin)));
+      const auto together = static_cast<size_t>(std::min(kTogether, end - begin));
+      const auto runs = std::make_unique_for_overwrite<Sample[]>(together);
       std::vector<size_t> places;
       const auto look = [&] {
-        const std::span<Sample> read = std::span(runs).first(places.size());
+        const std::span<Sample> read(runs.get(), places.size());
         FillErrors(read);
         for (size_t i = 0; i < read.size(); ++i) out[places[i]] = Look(read[i]);
         places.clear();
@@ -400,8 +369,9 @@ class StorageJudge {
         Sample& run = runs[places.size()];
         ReadChunks(chunks[static_cast<size_t>(i)], run);
         if (only_bad && IsHarmless(run.Part(run.a), run.Part(run.b))) continue;
+        MakeSound(run);
         places.push_back(static_cast<size_t>(i));
-        if (places.size() == runs.size()) look();
+        if (places.size() == together) look();
       }
       look();
     });
@@ -453,8 +423,8 @@ class StorageJudge {
     if (tensor_level_ > 0) {  // not known yet when the runs were looked at
       std::erase_if(suspects_, [&](const Suspect& suspect) { return !IsSuspicious(suspect.statistics, CountOf(suspect.chunk)); });
     }
-    if (spec_.plain) {
-      for (const auto& [chunk, s] : suspects_) AddBad({chunk, std::isfinite(s.max_a) ? spec_.absolute + kF32Rounding * s.max_a : spec_.absolute});
+    if (limits_.plain) {
+      for (const auto& [chunk, s] : suspects_) AddBad({chunk, std::isfinite(s.max_a) ? limits_.absolute + kF32Rounding * s.max_a : limits_.absolute});
       return;
     }
     // Where nearly everything is suspicious, a part of it shows why.
@@ -492,7 +462,7 @@ class StorageJudge {
       steps_off += looked[i].steps_off;
       actual += looked[i].actual;
       expected += looked[i].expected;
-      const double each = spec_.absolute + tensor_level_ + kF32Rounding * looked[i].top;
+      const double each = limits_.absolute + tensor_level_ + kF32Rounding * looked[i].top;
       rounding += each * each * static_cast<double>(CountOf(sample[i]));
     }
     const double share = static_cast<double>(out_.diff.count) / std::max(1.0, static_cast<double>(sample.size()) * kChunk);
@@ -531,7 +501,7 @@ class StorageJudge {
     const double chance = std::sqrt(variance_) / d.sum_aa;
     const double off = std::abs(out_.slope - 1);
     const double apart = std::max(d.nmse() - off * off, 0.0);  // what no factor removes
-    const double limit = kSlopeBias * apart + kSlopeChance * chance + spec_.kappa + kF32Rounding;
+    const double limit = kSlopeBias * apart + kSlopeChance * chance + limits_.kappa + kF32Rounding;
     // Values that lie on another type's grid err alike in all of a row: a sample of rows may not show it.
     const int64_t sample = std::max<int64_t>(1, out_.chunks / kSampleChunks);
     out_.slope_explained = d.has_nonfinite_difference() || off <= limit || off <= limit + kSlopeBias * OwnSlopes(sample) || off <= limit + kSlopeBias * OwnSlopes(1);
@@ -541,7 +511,7 @@ class StorageJudge {
   const WeightValues& a_;
   const WeightValues& b_;
   ThreadPool& pool_;
-  const Spec spec_;
+  const RunLimits limits_;
   const bool both_quantised_;
   const double clip_;
   const double freedom_;
@@ -561,24 +531,5 @@ double StorageJudgement::floor() const {
 }
 
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool) { return StorageJudge(a, b, pool).Run(); }
-
-std::string StoredText(const WeightRef& weight) { return weight.grid ? weight.grid->name : std::string(NameOf(weight.view.dtype)); }
-
-std::string TypesText(const WeightRef& a, const WeightRef& b) {
-  const std::string of_a = StoredText(a), of_b = StoredText(b);
-  return of_a == of_b ? of_a : fmt::format("{} against {}", of_a, of_b);
-}
-
-std::optional<PlainError> PlainErrorOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF16: return PlainError{0x1p-10, 0x1p-24, 65504};
-    case DType::kBF16: return PlainError{0x1p-7, 0, 3.38953139e38};
-    case DType::kF8E4M3: return PlainError{0x1p-3, 0x1p-9, 448};
-    case DType::kF8E5M2: return PlainError{0x1p-2, 0x1p-16, 57344};
-    default: break;
-  }
-  if (IsQuantized(dtype)) return std::nullopt;
-  return PlainError{0, 0, std::numeric_limits<float>::max()};
-}
 
 }  // namespace apr

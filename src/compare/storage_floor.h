@@ -10,6 +10,7 @@
 
 #include "base/thread_pool.h"
 #include "compare/element_diff.h"
+#include "compare/storage_limits.h"
 #include "compare/weight_values.h"
 
 namespace apr {
@@ -42,18 +43,5 @@ struct StorageJudgement {
 
 // Shapes must agree in rows * cols and cols. Both sides are read once.
 StorageJudgement JudgeStorage(const WeightValues& a, const WeightValues& b, ThreadPool& pool);
-
-// How a weight is stored: "Q4_K", "GPTQ int4"; how two are: "Q4_K", "F32 against GPTQ int4".
-std::string StoredText(const WeightRef& weight);
-std::string TypesText(const WeightRef& a, const WeightRef& b);
-
-// Largest relative rounding error of a plain float type (twice the unit roundoff: truncation is a
-// conversion too); 0 for f32 and wider; nullopt for quantised types.
-struct PlainError {
-  double relative = 0;
-  double absolute = 0;   // spacing of its subnormal numbers
-  double largest = 0;    // finite value
-};
-std::optional<PlainError> PlainErrorOf(DType dtype);
 
 }  // namespace apr

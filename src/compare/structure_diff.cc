@@ -5,7 +5,7 @@
 #include <map>
 
 #include "base/json.h"
-#include "compare/storage_floor.h"
+#include "compare/storage_limits.h"
 
 namespace apr {
 namespace {
