@@ -202,7 +202,7 @@ TEST(QuickComparison, AnyValuesHaveTheSumsOfTheDefinition) {
   const std::vector<float> none(wave.size(), 0.0f), top(wave.size(), 1.5e38f), bottom(wave.size(), -1.5e38f), tiny = scaled(1e-20f), huge = scaled(1e25f);
   const std::vector<std::pair<std::vector<float>, std::vector<float>>> pairs = {
       {tiny, scaled(1.01e-20f)}, {huge, scaled(1.01e25f)}, {scaled(1e38f), scaled(-1e38f)}, {wave, none}, {none, wave}, {none, none},
-      {wave, wave},  {wave, huge}, {Wave(100), scaled(2)}, {hole, scaled(2)}, {scaled(2), pit},
+      {wave, wave},  {wave, huge}, {Wave(100), scaled(2)}, {Wave(257), scaled(2)}, {hole, scaled(2)}, {scaled(2), pit},
       {top, bottom}};
   for (const auto& pair : pairs) {
     const std::vector<float>& a = pair.first;
