@@ -2,6 +2,7 @@
 #include "compare/storage_errors.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -33,11 +34,18 @@ bool MayShareRow(DType dtype, std::span<const std::span<const float>> runs) {
 
 }  // namespace
 
+// By the largest of their bits without sign: no branch, several at a time.
+bool AllFinite(std::span<const float> values) {
+  int32_t most = 0;
+  for (const float v : values) most = std::max(most, std::bit_cast<int32_t>(v) & 0x7FFFFFFF);
+  return most < 0x7F800000;
+}
+
 std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> values) {
   const auto count = static_cast<int64_t>(values.size());
   const std::optional<uint64_t> bytes = StorageBytes(dtype, Shape{1, count});
   if (!CanEncode(dtype) || !bytes || count % InfoOf(dtype).block_elems != 0 || dtype == DType::kAprQ8) return std::nullopt;
-  if (!std::ranges::all_of(values, [](float v) { return std::isfinite(v); })) return std::nullopt;
+  if (!AllFinite(values)) return std::nullopt;
   try {
     std::vector<std::byte> encoded(*bytes);
     EncodeRows(dtype, values.data(), 1, count, nullptr, encoded.data());

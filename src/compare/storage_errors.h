@@ -14,6 +14,9 @@ namespace apr {
 
 using Errors = std::array<double, kChunk>;  // squared, per element of a run
 
+// Whether none is NaN or infinite.
+bool AllFinite(std::span<const float> values);
+
 // `values` after storing them as `dtype`, as one row; nullopt where they cannot be encoded by themselves.
 std::optional<std::vector<float>> StoredAs(DType dtype, std::span<const float> values);
 

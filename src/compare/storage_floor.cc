@@ -320,6 +320,9 @@ class StorageJudge {
     ReadChunk(b_, chunk, out.count, out.b.data());
   }
   static void MakeSound(Sample& run) {
+    run.sound_a = run.a;
+    run.sound_b = run.b;
+    if (AllFinite(run.Part(run.a)) && AllFinite(run.Part(run.b))) return;
     for (size_t i = 0; i < static_cast<size_t>(run.count); ++i) {
       const bool sound_a = std::isfinite(run.a[i]), sound = sound_a && std::isfinite(run.b[i]);
       run.sound_a[i] = sound_a ? run.a[i] : 0.0f;
