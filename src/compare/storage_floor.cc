@@ -123,24 +123,18 @@ class StorageJudge {
   }
   // A bit for each run of `count` elements, the last of which may be short, that has to be looked at.
   uint32_t NoteTile(const QuickStatistics& tile, int64_t count, Piece& out) const {
-    const auto runs = static_cast<int>((count + kChunk - 1) / kChunk);
-    const double bound = limits_.absolute + tensor_level_, rms = limits_.rms * limits_.rms * kChunk;
     float top = out.max_a;
     double variance = out.variance;
     uint32_t suspicious = 0;
-    for (int r = 0; r < runs; ++r) {  // no branch: nothing tells it beforehand
-      const double size = tile.max_a[r], most = tile.max_d[r], sq = tile.sq[r], square = size * size;
-      top = tile.max_a[r] < INFINITY && tile.max_a[r] > top ? tile.max_a[r] : top;
-      variance += sq * square;
-      const bool looked_at = static_cast<bool>((most > bound + kF32Rounding * size) & ((most > limits_.peak * size) | (sq > rms * square)));
-      suspicious |= static_cast<uint32_t>(looked_at | !(sq < INFINITY)) << r;
+    for (int r = 0; r * kChunk < count; ++r) {
+      const ChunkStatistics s = tile.Of(r);
+      top = s.max_a < INFINITY && s.max_a > top ? s.max_a : top;
+      variance += static_cast<double>(s.sq) * s.max_a * s.max_a;
+      suspicious |= static_cast<uint32_t>(IsSuspicious(s, std::min<int64_t>(kChunk, count - r * kChunk))) << r;
     }
     out.max_a = top;
     out.variance = variance;
-    const int64_t rest = count % kChunk;
-    const uint32_t last = 1u << (runs - 1);
-    if (rest == 0) return suspicious;
-    return IsSuspicious(tile.Of(runs - 1), rest) ? suspicious | last : suspicious & ~last;
+    return suspicious;
   }
 
   // Rows [begin, end), so few at a time that both sides' elements stay in the caches next to the processor.
@@ -248,11 +242,13 @@ class StorageJudge {
     return out;
   }
 
+  // Without branches where a side is quantised: nothing tells beforehand which way they go.
   bool IsSuspicious(const ChunkStatistics& s, int64_t count) const {
-    if (!std::isfinite(s.sq)) return true;
-    if (s.max_d <= limits_.absolute + tensor_level_ + kF32Rounding * s.max_a) return false;
-    if (limits_.plain) return s.excess > limits_.absolute + kF32Rounding * s.max_a;
-    return s.max_d > limits_.peak * s.max_a || s.sq > limits_.rms * limits_.rms * s.max_a * s.max_a * static_cast<double>(count);
+    const double a = s.max_a, d = s.max_d, sq = s.sq;
+    const bool above_floor = d > limits_.absolute + tensor_level_ + kF32Rounding * a;
+    if (limits_.plain) return !std::isfinite(sq) || (above_floor && s.excess > limits_.absolute + kF32Rounding * a);
+    const bool far = (d > limits_.peak * a) | (sq > limits_.rms * limits_.rms * (a * a) * static_cast<double>(count));
+    return (above_floor & far) | !(sq < INFINITY);
   }
 
   int64_t CountOf(int64_t chunk) const { return std::min<int64_t>(kChunk, a_.elements() - chunk * kChunk); }
@@ -320,8 +316,8 @@ class StorageJudge {
     ReadChunk(b_, chunk, out.count, out.b.data());
   }
   static void MakeSound(Sample& run) {
-    run.sound_a = run.a;
-    run.sound_b = run.b;
+    std::ranges::copy(run.Part(run.a), run.sound_a.begin());
+    std::ranges::copy(run.Part(run.b), run.sound_b.begin());
     if (AllFinite(run.Part(run.a)) && AllFinite(run.Part(run.b))) return;
     for (size_t i = 0; i < static_cast<size_t>(run.count); ++i) {
       const bool sound_a = std::isfinite(run.a[i]), sound = sound_a && std::isfinite(run.b[i]);
